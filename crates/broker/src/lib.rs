@@ -1,0 +1,1 @@
+//! The tokio shell around a node, and the embeddable library.

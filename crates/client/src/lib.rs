@@ -1,0 +1,1 @@
+//! A small Kafka client for tests, benchmarks and commands.

@@ -1,0 +1,1 @@
+//! Pure state machines: transactions, groups, and the cluster's metadata.

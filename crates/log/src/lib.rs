@@ -1,0 +1,1 @@
+//! One partition on disk: append, read, recover, retain; producer state and the aborted-transaction index.

@@ -1,0 +1,1 @@
+//! Record batches: view, validate, build, control markers, compression.

@@ -1,0 +1,1 @@
+//! Reads the protocol definition files and emits the Rust of the messages.
