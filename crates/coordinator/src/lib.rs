@@ -1,1 +1,3 @@
 //! Pure state machines: transactions, groups, and the cluster's metadata.
+
+pub mod metadata;

@@ -1,0 +1,3 @@
+//! The cluster's metadata: configuration, topics, producer-id blocks.
+
+pub mod config;
