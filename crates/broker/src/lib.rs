@@ -1,1 +1,273 @@
-//! The tokio shell around a node, and the embeddable library.
+//! The broker as a library: a node behind tokio's sockets and timers.
+//!
+//! ```
+//! use oncelog_broker::{Broker, Config};
+//!
+//! let broker = Broker::start(Config::ephemeral())?;
+//! println!("bootstrap.servers={}", broker.bootstrap_servers());
+//! // ... point any Kafka client at it ...
+//! drop(broker); // stops it
+//! # Ok::<(), oncelog_broker::StartError>(())
+//! ```
+//!
+//! This crate moves bytes and time; it knows no rule of the protocol beyond the size prefix of a frame.
+
+mod clock;
+mod complaints;
+mod config;
+mod connection;
+mod error;
+mod listener;
+mod output;
+mod shared;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use oncelog_log::{Disk, FileDisk, MemoryDisk};
+use oncelog_node::config::BrokerConfig;
+use oncelog_node::{Node, NodeOptions};
+use oncelog_wire::Str;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::listener::Listener;
+use crate::shared::{Limits, Shared};
+
+pub use config::{Config, ListenerConfig, Storage};
+pub use error::StartError;
+pub use oncelog_node::config::{ConfigError, Warning};
+
+/// How long a stopping broker waits for the answers that are on their way.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often logs are looked after: retention, checkpoints, producers that expired.
+const MAINTENANCE_PERIOD: Duration = Duration::from_secs(5);
+
+/// A running broker. Dropping it stops it.
+pub struct Broker {
+    addresses: Vec<SocketAddr>,
+    bootstrap_servers: String,
+    stopping: watch::Sender<bool>,
+    runtime: Option<Runtime>,
+    maintenance: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
+    shared: Arc<Shared>,
+}
+
+impl Broker {
+    /// Opens the data, recovers what has to be, and listens. When this returns, coordinators answer.
+    ///
+    /// # Errors
+    /// Where the configuration is wrong, the data cannot be used, or a port cannot be bound.
+    pub fn start(config: Config) -> Result<Broker, StartError> {
+        let broker_config = config.properties().broker()?;
+        let listeners = listeners(&config, &broker_config)?;
+        let (disk, directory) = storage(&config, &broker_config);
+        let clock = Clock::start();
+        let limits = limits(&broker_config);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("oncelog")
+            .build()
+            .map_err(StartError::Runtime)?;
+        // The ports are taken first, so that a second broker finds out before it touches any data.
+        let bound: Vec<Listener> = {
+            let _in_runtime = runtime.enter();
+            let backlog = broker_config.socket_listen_backlog_size.max(1) as u32;
+            listeners.iter().map(|listener| bind(listener, backlog)).collect::<Result<_, _>>()?
+        };
+        let addresses: Vec<SocketAddr> =
+            bound.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect();
+        let options = NodeOptions {
+            properties: config.properties().clone(),
+            config: broker_config,
+            disk,
+            directory,
+            random: Box::new(fill_random),
+        };
+        let node = Arc::new(Node::open(options, clock.now())?);
+        let shared = Arc::new(Shared::new(node, clock, limits));
+        let (stopping, stop_seen) = watch::channel(false);
+        let bootstrap_servers = bootstrap_servers(&listeners, &addresses);
+        for listener in bound {
+            runtime.spawn(listener::accept_all(listener, shared.clone(), stop_seen.clone()));
+        }
+        runtime.spawn(keep_time(shared.clone(), stop_seen));
+        let maintenance = Some(start_maintenance(shared.clone()).map_err(StartError::Runtime)?);
+        Ok(Broker { addresses, bootstrap_servers, stopping, runtime: Some(runtime), maintenance, shared })
+    }
+
+    /// The address of the first listener.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// The addresses of all listeners, in the order they were configured.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What clients on this machine take as `bootstrap.servers`.
+    pub fn bootstrap_servers(&self) -> &str {
+        &self.bootstrap_servers
+    }
+
+    /// Stops taking requests, lets the answers under way go out, and closes the data so that the next start needs no recovery.
+    pub fn stop(mut self) {
+        self.shut_down();
+    }
+
+    fn shut_down(&mut self) {
+        let Some(runtime) = self.runtime.take() else { return };
+        // Nobody listens any more only where every task has already ended.
+        let _ = self.stopping.send(true);
+        runtime.block_on(async {
+            // Each listener and connection holds a receiver until it has ended.
+            let _ = tokio::time::timeout(DRAIN_PATIENCE, self.stopping.closed()).await;
+        });
+        runtime.shutdown_timeout(DRAIN_PATIENCE);
+        if let Some((stop, thread)) = self.maintenance.take() {
+            drop(stop);
+            if thread.join().is_err() {
+                tracing::error!("the maintenance thread had panicked");
+            }
+        }
+        if let Err(error) = self.shared.node.close(self.shared.clock.now()) {
+            tracing::error!("the data was not closed cleanly, the next start recovers it: {error}");
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+fn fill_random(bytes: &mut [u8]) {
+    rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty())
+        .expect("the system's random source never fails once it is up, for so few bytes");
+}
+
+fn limits(config: &BrokerConfig) -> Limits {
+    Limits {
+        request_bytes: config.socket_request_max_bytes.max(0) as usize,
+        request_memory_bytes: config.queued_max_request_bytes.unwrap_or(0) as usize,
+        idle_ms: config.connections_max_idle.map_or(u64::from(u32::MAX), |idle| idle.as_millis() as u64),
+        connections: config.max_connections.max(0) as usize,
+        connections_per_ip: config.max_connections_per_ip.max(0) as usize,
+    }
+}
+
+fn storage(config: &Config, broker_config: &BrokerConfig) -> (Arc<dyn Disk>, PathBuf) {
+    match &config.storage {
+        Some(Storage::Ephemeral) => (Arc::new(MemoryDisk::new()), PathBuf::from("/")),
+        Some(Storage::Directory(directory)) => (Arc::new(FileDisk::new()), directory.clone()),
+        None => (Arc::new(FileDisk::new()), PathBuf::from(&broker_config.log_dir)),
+    }
+}
+
+/// The listeners of the configuration's own list, or else of Kafka's keys.
+fn listeners(config: &Config, broker_config: &BrokerConfig) -> Result<Vec<ListenerConfig>, StartError> {
+    let mut listeners = config.listeners.clone();
+    if listeners.is_empty() {
+        for listener in broker_config.listeners.iter().filter(|listener| !listener.is_controller) {
+            let advertised = broker_config.advertised_listeners.iter().find(|told| told.name == listener.name);
+            listeners.push(ListenerConfig {
+                name: listener.name.clone(),
+                host: listener.host.clone(),
+                port: listener.port,
+                advertised: advertised.map(|told| (told.host.clone(), told.port)),
+            });
+        }
+    }
+    if listeners.is_empty() {
+        return Err(StartError::Listener("no listener is configured".into()));
+    }
+    for listener in &listeners {
+        if let Some((host, _)) = &listener.advertised
+            && matches!(host.as_str(), "" | "0.0.0.0" | "::" | "[::]")
+        {
+            let name = &listener.name;
+            let reason = format!("listener {name} cannot advertise {host:?}: no client can connect to that");
+            return Err(StartError::Listener(reason));
+        }
+    }
+    Ok(listeners)
+}
+
+fn bind(listener: &ListenerConfig, backlog: u32) -> Result<Listener, StartError> {
+    let host = if listener.host.is_empty() { "0.0.0.0" } else { listener.host.trim_matches(['[', ']']) };
+    let fail = |cause| StartError::Bind { address: format!("{host}:{}", listener.port), cause };
+    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the host has no address");
+    for address in (host, listener.port).to_socket_addrs().map_err(fail)? {
+        match listen(address, backlog) {
+            Ok(socket) => {
+                let advertised = listener.advertised.as_ref().map(|(host, port)| {
+                    (Str::from(host.as_str()), i32::from(*port))
+                });
+                return Ok(Listener { name: Str::from(listener.name.as_str()), socket, advertised });
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(fail(last))
+}
+
+fn listen(address: SocketAddr, backlog: u32) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A broker that was killed can come back to its port at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(backlog)
+}
+
+fn bootstrap_servers(listeners: &[ListenerConfig], addresses: &[SocketAddr]) -> String {
+    let told = listeners.iter().zip(addresses).map(|(listener, address)| match &listener.advertised {
+        Some((host, port)) => format!("{host}:{port}"),
+        None if address.ip().is_unspecified() => format!("127.0.0.1:{}", address.port()),
+        None => address.to_string(),
+    });
+    told.collect::<Vec<_>>().join(",")
+}
+
+/// Runs the node's timers, each at its time.
+async fn keep_time(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
+    let changed = shared.node.timer_signal().clone();
+    loop {
+        let deadline = shared.node.next_deadline();
+        let at_deadline = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(shared.clock.instant(deadline)).await,
+                None => std::future::pending().await,
+            }
+        };
+        let fired = std::future::poll_fn(|context| match changed.is_set_or_wake(context.waker()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        });
+        tokio::select! {
+            _ = at_deadline => shared.node.tick(shared.clock.now()),
+            _ = fired => { changed.take(); }
+            _ = stopping.changed() => return,
+        }
+    }
+}
+
+/// Looks after the logs on a thread of its own, since that waits for the disk.
+fn start_maintenance(shared: Arc<Shared>) -> std::io::Result<(mpsc::Sender<()>, JoinHandle<()>)> {
+    let (stop, stopped) = mpsc::channel();
+    let thread = std::thread::Builder::new().name("oncelog-maintain".into()).spawn(move || {
+        while stopped.recv_timeout(MAINTENANCE_PERIOD) == Err(mpsc::RecvTimeoutError::Timeout) {
+            shared.node.maintain(shared.clock.now());
+        }
+    })?;
+    Ok((stop, thread))
+}

@@ -1,1 +1,184 @@
 //! Everything between a decoded frame and the logs.
+//!
+//! A [`Node`] takes frames and time and gives replies. It is synchronous: time and randomness are handed in,
+//! answers that have to wait are values the shell holds ([`Wait`]), and timers are one deadline that the shell
+//! keeps ([`Node::next_deadline`]). So it runs the same behind sockets and in a simulation.
+//!
+//! Locks are taken in one order: metadata, a transaction shard, a group shard, a partition. A partition's lock
+//! is a leaf: nothing else is taken while it is held.
+
+mod api;
+mod context;
+mod dispatch;
+mod fetch_session;
+mod host;
+mod partition;
+mod random;
+mod reply;
+mod topics;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use oncelog_coordinator::metadata::config::{BrokerConfig, StaticConfig};
+use oncelog_log::{Appended, DataDir, DataDirOptions, Disk, LogError, Marker};
+use oncelog_wire::{ErrorCode, Now, Str, TopicPartition, Uuid};
+
+use crate::fetch_session::FetchSessions;
+use crate::host::groups::Groups;
+use crate::host::metadata::Metadata;
+use crate::host::transactions::Transactions;
+use crate::partition::Partition;
+use crate::random::Random;
+use crate::topics::{CONSUMER_OFFSETS, Topics};
+
+pub use context::{Connection, Context};
+pub use dispatch::{ApiRange, SERVED};
+pub use host::OpenError;
+pub use oncelog_coordinator::metadata::config;
+pub use random::FillRandom;
+pub use reply::{Reply, Signal, Wait};
+
+/// How many segment files are kept open at most, beside the active ones in use.
+const MAX_OPEN_FILES: usize = 4096;
+
+/// What a node is made of.
+pub struct NodeOptions {
+    /// What was configured, key by key.
+    pub properties: StaticConfig,
+    /// The same, typed.
+    pub config: BrokerConfig,
+    /// Where the data is.
+    pub disk: Arc<dyn Disk>,
+    /// The data directory on that disk.
+    pub directory: PathBuf,
+    /// Where random ids come from.
+    pub random: FillRandom,
+}
+
+/// A broker without sockets, threads and clocks.
+pub struct Node {
+    pub(crate) id: i32,
+    pub(crate) cluster_id: Str,
+    pub(crate) config: BrokerConfig,
+    pub(crate) topics: Topics,
+    pub(crate) fetch_sessions: FetchSessions,
+    pub(crate) metadata: Metadata,
+    pub(crate) transactions: Transactions,
+    pub(crate) groups: Groups,
+    pub(crate) data: DataDir,
+    random: Random,
+    timer: Arc<Signal>,
+}
+
+impl Node {
+    /// Opens the data directory, recovers logs and coordinators, and finishes what a crash left half-done.
+    ///
+    /// # Errors
+    /// Where the directory is in use, is not ours, or cannot be read; the error names the file.
+    pub fn open(options: NodeOptions, now: Now) -> Result<Node, OpenError> {
+        let random = Random::new(options.random);
+        let data_options = DataDirOptions {
+            node_id: options.config.node_id,
+            expected_cluster_id: None,
+            new_cluster_id: Uuid::from_random(random.bytes()),
+            new_directory_id: Uuid::from_random(random.bytes()),
+            max_open_files: MAX_OPEN_FILES,
+        };
+        let data = DataDir::open(options.disk, &options.directory, data_options)?;
+        let topics = Topics::default();
+        let metadata = Metadata::open(&data, &topics, options.properties, &options.config, &random, now)?;
+        let transactions = Transactions::open(&topics, &options.config)?;
+        let groups = Groups::open(&topics, &options.config, now)?;
+        let node = Node {
+            id: options.config.node_id,
+            cluster_id: Str::from(data.cluster_id()),
+            fetch_sessions: FetchSessions::new(options.config.max_incremental_fetch_session_cache_slots.max(0) as usize),
+            config: options.config,
+            topics,
+            metadata,
+            transactions,
+            groups,
+            data,
+            random,
+            timer: Arc::default(),
+        };
+        node.transactions.recover(&node, now);
+        Ok(node)
+    }
+
+    /// Takes up one request: a frame without its size prefix.
+    pub fn handle(&self, connection: &Connection, frame: Bytes, now: Now) -> Reply {
+        dispatch::handle(self, connection, frame, now)
+    }
+
+    /// When [`Node::tick`] is due, in monotonic time.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        [self.transactions.next_deadline(), self.groups.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Fires when [`Node::next_deadline`] may have come closer.
+    pub fn timer_signal(&self) -> &Arc<Signal> {
+        &self.timer
+    }
+
+    /// Does what is due: transactions that time out, sessions that end, rebalances that complete.
+    pub fn tick(&self, now: Now) {
+        self.transactions.tick(self, now);
+        self.groups.tick(self, now);
+    }
+
+    /// Looks after the logs: retention, producers that expired, checkpoints. Waits for the disk.
+    pub fn maintain(&self, now: Now) {
+        host::maintenance::run(self, now);
+    }
+
+    /// Closes the logs so that the next start has nothing to recover. No request may come after.
+    ///
+    /// # Errors
+    /// Where something could not be written; the next start then recovers.
+    pub fn close(&self, now: Now) -> Result<(), LogError> {
+        host::maintenance::close(self, now)
+    }
+
+    /// Says that a deadline may have come closer.
+    pub(crate) fn timer_changed(&self) {
+        self.timer.fire();
+    }
+
+    /// Appends the marker that ends a transaction in a partition, and has the group coordinator see it where
+    /// the partition is one of its own.
+    pub(crate) fn append_marker(
+        &self,
+        partition: &TopicPartition,
+        marker: &Marker,
+        now: Now,
+    ) -> Result<Appended, ErrorCode> {
+        if partition.topic == CONSUMER_OFFSETS {
+            return self.groups.append_marker(self, partition.partition, marker, now);
+        }
+        let found = self.topics.partition(&partition.topic, partition.partition);
+        let found = found.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        found.append_marker(marker, now).map_err(|error| error.code())
+    }
+
+    /// Visits every partition, the hidden ones included.
+    pub(crate) fn for_each_partition(&self, mut visit: impl FnMut(&Partition)) {
+        visit(self.metadata.partition());
+        for topic in self.topics.all() {
+            topic.partitions().iter().for_each(|partition| visit(partition));
+        }
+    }
+
+    /// A random id.
+    pub(crate) fn random_uuid(&self) -> Uuid {
+        Uuid::from_random(self.random.bytes())
+    }
+
+    /// A random number.
+    pub(crate) fn random_i32(&self) -> i32 {
+        i32::from_be_bytes(self.random.bytes())
+    }
+}

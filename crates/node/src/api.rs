@@ -1,0 +1,2 @@
+//! One file for each API that is served: decoded request and context in, answer out.
+

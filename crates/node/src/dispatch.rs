@@ -1,0 +1,130 @@
+//! From a frame to a reply: header, version, decoding, the handler, encoding. Done here once for all APIs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use oncelog_wire::{ApiKey, DecodeError, Frame, Message, Now, Reader, Request, RequestHeader, Str};
+
+use crate::api;
+use crate::context::{Connection, Context};
+use crate::reply::{Answer, Later, Reply, Signal, Wait};
+use crate::Node;
+
+/// The versions of one API that are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApiRange {
+    /// The API.
+    pub key: ApiKey,
+    /// The oldest version served.
+    pub min: i16,
+    /// The newest version served.
+    pub max: i16,
+}
+
+macro_rules! dispatched {
+    ($($key:ident $handler:ident $min:literal ..= $max:literal,)*) => {
+        /// Every API that is served. What is not here is not advertised either.
+        pub const SERVED: &[ApiRange] =
+            &[$(ApiRange { key: ApiKey::$key, min: $min, max: $max },)*];
+
+        fn run(node: &Node, context: &Context<'_>, head: Head, body: &mut Reader) -> Result<Reply, DecodeError> {
+            match head.key {
+                $(ApiKey::$key => serve(node, context, head, body, api::$handler::handle),)*
+                key => Ok(close(format!("{key} is not served"))),
+            }
+        }
+    };
+}
+
+dispatched! {
+    Produce produce 3..=13,
+    Fetch fetch 4..=18,
+    ListOffsets list_offsets 1..=11,
+    DeleteRecords delete_records 0..=2,
+    OffsetForLeaderEpoch offset_for_leader_epoch 2..=4,
+    ApiVersions api_versions 0..=4,
+}
+
+/// What of the header the answer needs.
+#[derive(Clone, Copy)]
+struct Head {
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+}
+
+/// Takes up one request frame (without its size prefix).
+pub(crate) fn handle(node: &Node, connection: &Connection, frame: Bytes, now: Now) -> Reply {
+    let mut reader = Reader::new(frame);
+    let header = match RequestHeader::decode(&mut reader) {
+        Ok(header) => header,
+        Err(error) => return close(format!("a request header cannot be read: {error}")),
+    };
+    let Some(key) = ApiKey::from_code(header.api_key) else {
+        return close(format!("there is no API with the key {}", header.api_key));
+    };
+    let head = Head { key, version: header.api_version, correlation_id: header.correlation_id };
+    if !SERVED.iter().any(|api| api.key == key && (api.min..=api.max).contains(&head.version)) {
+        if key == ApiKey::ApiVersions {
+            let response = api::api_versions::unsupported_version();
+            return Reply::Send(Frame::response(key, 0, head.correlation_id, &response));
+        }
+        return close(format!("{key} is not served in version {}", head.version));
+    }
+    let client_id = header.client_id.unwrap_or(Str::EMPTY);
+    let context = Context { connection, api_version: head.version, client_id, now };
+    match run(node, &context, head, &mut reader) {
+        Ok(reply) => reply,
+        Err(error) => close(format!("a {key} request of version {} cannot be read: {error}", head.version)),
+    }
+}
+
+fn close(reason: String) -> Reply {
+    Reply::Close(reason.into())
+}
+
+fn serve<R: Request>(
+    node: &Node,
+    context: &Context<'_>,
+    head: Head,
+    body: &mut Reader,
+    handler: fn(&Node, &Context<'_>, R) -> Answer<R::Response>,
+) -> Result<Reply, DecodeError>
+where
+    R::Response: 'static,
+{
+    let request = R::decode(body, head.version)?;
+    Ok(match handler(node, context, request) {
+        Answer::Now(response) => Reply::Send(head.encode(&response)),
+        Answer::Later(later) => Reply::Wait(Box::new(Encoded { head, later })),
+        Answer::Silent => Reply::Silent,
+        Answer::Close(reason) => Reply::Close(reason.into()),
+    })
+}
+
+impl Head {
+    fn encode(self, response: &impl Message) -> Frame {
+        Frame::response(self.key, self.version, self.correlation_id, response)
+    }
+}
+
+/// A typed answer in waiting that will be encoded.
+struct Encoded<R> {
+    head: Head,
+    later: Box<dyn Later<R>>,
+}
+
+impl<R: Message> Wait for Encoded<R> {
+    fn signal(&self) -> &Arc<Signal> {
+        self.later.signal()
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        self.later.deadline()
+    }
+
+    fn poll(&mut self, node: &Node, now: Now) -> Option<Frame> {
+        self.later.poll(node, now).map(|response| self.head.encode(&response))
+    }
+}
