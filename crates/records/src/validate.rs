@@ -89,9 +89,13 @@ impl Refusal {
 impl From<BatchError> for Refusal {
     fn from(error: BatchError) -> Refusal {
         let code = match error {
-            BatchError::Truncated { .. } | BatchError::LengthTooSmall(_) => ErrorCode::CorruptMessage,
-            BatchError::UnknownCodec(_) => ErrorCode::UnsupportedCompressionType,
-            BatchError::UnsupportedMagic(_) | BatchError::Malformed(_) | BatchError::Undecodable { .. } => {
+            BatchError::LengthTooSmall(_) => ErrorCode::CorruptMessage,
+            // The old formats are known and refused; anything else is noise.
+            BatchError::UnsupportedMagic(0 | 1) => ErrorCode::InvalidRecord,
+            BatchError::UnsupportedMagic(_) => ErrorCode::CorruptMessage,
+            // What Kafka answers, which knows no better word for it.
+            BatchError::UnknownCodec(_) => ErrorCode::UnknownServerError,
+            BatchError::Truncated { .. } | BatchError::Malformed(_) | BatchError::Undecodable { .. } => {
                 ErrorCode::InvalidRecord
             }
         };
@@ -137,9 +141,6 @@ fn check_header(batch: &BatchView<'_>, rules: &Rules) -> Result<(), Refusal> {
     if batch.is_control() {
         return Err(Refusal::invalid("clients may not write control batches"));
     }
-    if batch.has_delete_horizon() {
-        return Err(Refusal::invalid("clients may not set a delete horizon"));
-    }
     if batch.record_count() <= 0 {
         return Err(Refusal::invalid("the batch has no records"));
     }
@@ -153,15 +154,11 @@ fn check_header(batch: &BatchView<'_>, rules: &Rules) -> Result<(), Refusal> {
     if batch.is_transactional() && !has_producer {
         return Err(Refusal::invalid("a transactional batch needs a producer id"));
     }
-    if batch.timestamp_type() == TimestampType::LogAppendTime {
-        let message = "clients may not set the timestamp type to LogAppendTime";
-        return Err(Refusal::new(ErrorCode::InvalidTimestamp, message));
-    }
     Ok(())
 }
 
 fn check_records<'a>(batch: &BatchView<'a>, rules: &Rules, now: Timestamp) -> Result<Validated<'a>, Refusal> {
-    let mut max = (Timestamp(i64::MIN), 0);
+    let mut max = (Timestamp::NONE, 0);
     let mut errors: Vec<(ErrorCode, RecordError)> = Vec::new();
     record::skim(batch, |index, skimmed| {
         match check_record(batch, rules, now, index, &skimmed) {
@@ -201,10 +198,16 @@ fn check_record(
     let Some(timestamp) = batch.base_timestamp().0.checked_add(skimmed.timestamp_delta).map(Timestamp) else {
         return Err((ErrorCode::InvalidTimestamp, "the timestamp is out of range"));
     };
-    let is_exempt = timestamp == Timestamp::NONE || rules.timestamp_type == TimestampType::LogAppendTime;
-    if !is_exempt {
+    if timestamp == Timestamp::NONE || rules.timestamp_type == TimestampType::LogAppendTime {
+        if batch.timestamp_type() == TimestampType::LogAppendTime {
+            return Err((
+                ErrorCode::InvalidTimestamp,
+                "the timestamp type LogAppendTime is not the client's to set",
+            ));
+        }
+    } else {
         let age = now.ms_since(timestamp);
-        if timestamp.0 < 0 || age > rules.before_max_ms || age < rules.after_max_ms.saturating_neg() {
+        if age > rules.before_max_ms || age < rules.after_max_ms.saturating_neg() {
             return Err((ErrorCode::InvalidTimestamp, "the timestamp is out of range"));
         }
     }
@@ -217,5 +220,178 @@ fn refuse_records(errors: Vec<(ErrorCode, RecordError)>) -> Refusal {
         code: if is_about_time { ErrorCode::InvalidTimestamp } else { ErrorCode::InvalidRecord },
         message: format!("{} records are refused, the first because {}", errors.len(), errors[0].1.message),
         record_errors: errors.into_iter().map(|(_, error)| error).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::{BatchBuilder, EndTransactionMarker, MarkerKind};
+    use oncelog_wire::{ProducerEpoch, ProducerId};
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    fn rules() -> Rules {
+        Rules {
+            max_message_bytes: 1_000,
+            segment_bytes: 2_000,
+            timestamp_type: TimestampType::CreateTime,
+            before_max_ms: 10_000,
+            after_max_ms: 1_000,
+            is_compacted: false,
+            is_zstd_allowed: true,
+        }
+    }
+
+    fn batch_at(timestamps: &[i64]) -> Vec<u8> {
+        let mut builder = BatchBuilder::new();
+        for &ms in timestamps {
+            builder.push(NOW.plus_ms(ms), None, Some(b"value"));
+        }
+        builder.build().to_vec()
+    }
+
+    /// A sound batch of three with a few bytes changed, and the CRC made right again.
+    fn patched(patches: &[(usize, &[u8])]) -> Vec<u8> {
+        let mut bytes = batch_at(&[0, 0, 0]);
+        for (at, patch) in patches {
+            bytes[*at..at + patch.len()].copy_from_slice(patch);
+        }
+        let crc = crc32c::crc32c(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        bytes
+    }
+
+    fn code_of(bytes: &[u8], rules: &Rules) -> ErrorCode {
+        validate(bytes, rules, NOW).map_or_else(|refusal| refusal.code, |_| ErrorCode::None)
+    }
+
+    #[test]
+    fn each_fault_has_the_code_kafka_gives_it() {
+        let sound = batch_at(&[0, 0, 0]);
+        let two = [&sound[..], &sound[..]].concat();
+        let cut = &sound[..sound.len() - 1];
+        let mut bad_crc = sound.clone();
+        bad_crc[20] ^= 1;
+        let marker = EndTransactionMarker { kind: MarkerKind::Commit, coordinator_epoch: 0 };
+        let marker = marker.build(ProducerId(1), ProducerEpoch(0), NOW);
+        let sequence_less = BatchBuilder::new().producer(ProducerId(1), ProducerEpoch(0), -1);
+        let producer_less = BatchBuilder::new().transactional();
+        let [sequence_less, producer_less] = [sequence_less, producer_less].map(|mut builder| {
+            builder.push(NOW, None, None);
+            builder.build()
+        });
+        for (what, bytes, code) in [
+            ("sound", &sound[..], ErrorCode::None),
+            ("nothing", &[][..], ErrorCode::InvalidRecord),
+            ("cut", cut, ErrorCode::InvalidRecord),
+            ("two batches", &two, ErrorCode::InvalidRecord),
+            ("CRC", &bad_crc, ErrorCode::CorruptMessage),
+            ("control", &marker, ErrorCode::InvalidRecord),
+            ("no sequence", &sequence_less, ErrorCode::InvalidRecord),
+            ("no producer", &producer_less, ErrorCode::InvalidRecord),
+            ("base offset", &patched(&[(7, &[1])]), ErrorCode::InvalidRecord),
+            ("length", &patched(&[(8, &[0, 0, 0, 48])]), ErrorCode::CorruptMessage),
+            ("magic 1", &patched(&[(16, &[1])]), ErrorCode::InvalidRecord),
+            ("magic 3", &patched(&[(16, &[3])]), ErrorCode::CorruptMessage),
+            ("codec 7", &patched(&[(22, &[7])]), ErrorCode::UnknownServerError),
+            ("not gzip", &patched(&[(22, &[1])]), ErrorCode::InvalidRecord),
+            ("last delta", &patched(&[(26, &[3])]), ErrorCode::InvalidRecord),
+            ("one too many", &patched(&[(26, &[3]), (60, &[4])]), ErrorCode::InvalidRecord),
+            ("one too few", &patched(&[(26, &[1]), (60, &[2])]), ErrorCode::InvalidRecord),
+            ("none", &patched(&[(23, &[0xff; 4]), (57, &[0; 4])]), ErrorCode::InvalidRecord),
+            ("fewer than none", &patched(&[(57, &[0xff; 4])]), ErrorCode::InvalidRecord),
+            ("base timestamp", &patched(&[(27, &[0x7f; 8])]), ErrorCode::InvalidTimestamp),
+            ("offset delta", &patched(&[(64, &[2])]), ErrorCode::InvalidRecord),
+            ("key length", &patched(&[(65, &[3])]), ErrorCode::InvalidRecord),
+        ] {
+            assert_eq!(code_of(bytes, &rules()), code, "{what}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_whole_batch() {
+        let bytes = batch_at(&[0]);
+        let exact = Rules { max_message_bytes: bytes.len(), segment_bytes: bytes.len(), ..rules() };
+        assert_eq!(code_of(&bytes, &exact), ErrorCode::None);
+        let small_message = Rules { max_message_bytes: bytes.len() - 1, ..exact.clone() };
+        assert_eq!(code_of(&bytes, &small_message), ErrorCode::MessageTooLarge);
+        let small_segment = Rules { segment_bytes: bytes.len() - 1, ..exact };
+        assert_eq!(code_of(&bytes, &small_segment), ErrorCode::RecordListTooLarge);
+    }
+
+    #[test]
+    fn zstd_needs_version_7_of_produce() {
+        let mut builder = BatchBuilder::new().compression(Compression::Zstd);
+        builder.push(NOW, None, None);
+        let bytes = builder.build();
+        assert_eq!(code_of(&bytes, &rules()), ErrorCode::None);
+        let old = Rules { is_zstd_allowed: false, ..rules() };
+        assert_eq!(code_of(&bytes, &old), ErrorCode::UnsupportedCompressionType);
+    }
+
+    #[test]
+    fn timestamps_outside_the_window_are_named_record_by_record() {
+        let refusal = validate(&batch_at(&[-10_001, -10_000, 0, 1_000, 1_001]), &rules(), NOW).unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::InvalidTimestamp);
+        assert_eq!(refusal.record_errors.iter().map(|error| error.index).collect::<Vec<_>>(), [0, 4]);
+        assert_eq!(code_of(&batch_at(&[-1 - NOW.0]), &rules()), ErrorCode::None, "no timestamp at all");
+    }
+
+    #[test]
+    fn keyless_records_are_refused_on_a_compacted_topic() {
+        let compacted = Rules { is_compacted: true, ..rules() };
+        let mut builder = BatchBuilder::new();
+        builder.push(NOW, Some(b""), None);
+        builder.push(NOW, None, None);
+        let bytes = builder.build();
+        let refusal = validate(&bytes, &compacted, NOW).unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::InvalidRecord);
+        assert_eq!(refusal.record_errors.len(), 1);
+        assert_eq!(refusal.record_errors[0].index, 1);
+        assert_eq!(code_of(&bytes, &rules()), ErrorCode::None);
+    }
+
+    #[test]
+    fn record_errors_are_bounded() {
+        let generous = Rules { max_message_bytes: usize::MAX, segment_bytes: usize::MAX, ..rules() };
+        let refusal = validate(&batch_at(&[5_000; 5_000]), &generous, NOW).unwrap_err();
+        assert_eq!(refusal.record_errors.len(), MAX_RECORD_ERRORS);
+    }
+
+    #[test]
+    fn log_append_time_is_stamped_with_a_fresh_crc() {
+        let bytes = batch_at(&[-50_000, 7]);
+        let append_time = Rules { timestamp_type: TimestampType::LogAppendTime, ..rules() };
+        let validated = validate(&bytes, &append_time, NOW).unwrap();
+        let header = validated.header(Offset(30), LeaderEpoch(2));
+        let stamped = [header.as_bytes(), validated.batch.payload()].concat();
+        let stamped = BatchView::parse(&stamped).unwrap();
+        assert!(stamped.is_crc_valid());
+        assert_eq!(stamped.timestamp_type(), TimestampType::LogAppendTime);
+        assert_eq!((stamped.base_offset(), stamped.partition_leader_epoch()), (Offset(30), LeaderEpoch(2)));
+        let mut records = stamped.records().unwrap();
+        assert_eq!(records.next_record().unwrap().unwrap().timestamp, NOW);
+
+        assert_eq!(code_of(&patched(&[(22, &[8])]), &append_time), ErrorCode::InvalidTimestamp);
+    }
+
+    #[test]
+    fn a_wrong_maximum_timestamp_is_put_right() {
+        let bytes = patched(&[(35, &[0x7f; 8])]);
+        let validated = validate(&bytes, &rules(), NOW).unwrap();
+        let header = validated.header(Offset(0), LeaderEpoch(0));
+        assert_eq!(header.max_timestamp(), NOW);
+        assert!(
+            BatchView::parse(&[header.as_bytes(), validated.batch.payload()].concat())
+                .unwrap()
+                .is_crc_valid()
+        );
+
+        let sound = batch_at(&[0, 5]);
+        let validated = validate(&sound, &rules(), NOW).unwrap();
+        let header = validated.header(Offset(9), LeaderEpoch(1));
+        assert_eq!(header.as_bytes()[16..], sound[16..61], "and a right one is left alone");
     }
 }
