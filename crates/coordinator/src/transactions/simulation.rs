@@ -1,0 +1,1 @@
+//! Random clients, honest and not, against what must hold whatever they do.
