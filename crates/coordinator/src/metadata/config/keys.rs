@@ -1,4 +1,4 @@
-//! The tables of config keys: each key of Kafka 4.3 is declared once, in `topic.keys`, `broker.keys` or `group.keys`.
+//! The tables of config keys: each key of Kafka 4.3 is declared once, in one of the `.keys` files.
 //!
 //! Parsing of `server.properties`, checks of what clients set, DescribeConfigs and the typed views all read these
 //! tables. What a value means lives elsewhere; here it is only checked and brought into its canonical spelling.
@@ -274,6 +274,9 @@ pub static TOPIC_KEYS: LazyLock<KeyTable> =
 /// The 340 broker keys, and the hidden ones.
 pub static BROKER_KEYS: LazyLock<KeyTable> =
     LazyLock::new(|| KeyTable::parse("broker", include_str!("broker.keys")));
+/// The 3 keys of client-metrics subscriptions (KIP-714).
+pub static CLIENT_METRICS_KEYS: LazyLock<KeyTable> =
+    LazyLock::new(|| KeyTable::parse("client metrics", include_str!("client_metrics.keys")));
 /// The 17 group keys.
 pub static GROUP_KEYS: LazyLock<KeyTable> =
     LazyLock::new(|| KeyTable::parse("group", include_str!("group.keys")));
@@ -297,7 +300,10 @@ mod tests {
 
     #[test]
     fn every_default_is_a_value_its_key_accepts_in_canonical_spelling() {
-        for key in [&TOPIC_KEYS, &BROKER_KEYS, &GROUP_KEYS].into_iter().flat_map(|table| table.iter()) {
+        for key in [&TOPIC_KEYS, &BROKER_KEYS, &GROUP_KEYS, &CLIENT_METRICS_KEYS]
+            .into_iter()
+            .flat_map(|table| table.iter())
+        {
             match &key.default {
                 DefaultValue::Text(text) if key.name != "controller.quorum.voters" => {
                     assert_eq!(key.read(text).as_deref(), Ok(*text), "{}", key.name);

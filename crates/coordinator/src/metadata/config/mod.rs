@@ -12,7 +12,9 @@ mod topic;
 mod typed;
 
 pub use broker::{BrokerConfig, ConfigError, StaticConfig, Warning};
-pub use keys::{BROKER_KEYS, Change, DefaultValue, GROUP_KEYS, Key, KeyTable, Kind, TOPIC_KEYS};
+pub use keys::{
+    BROKER_KEYS, CLIENT_METRICS_KEYS, Change, DefaultValue, GROUP_KEYS, Key, KeyTable, Kind, TOPIC_KEYS,
+};
 pub use layers::{ConfigSource, Layers, Overrides};
 pub use listener::{Listener, SecurityProtocol};
 pub use topic::{CleanupPolicy, CompressionType, TimestampType, TopicConfig};
