@@ -17,4 +17,4 @@ pub use keys::{
 };
 pub use layers::{ConfigSource, Layers, Overrides};
 pub use listener::{Listener, SecurityProtocol};
-pub use topic::{CleanupPolicy, CompressionType, TimestampType, TopicConfig};
+pub use topic::{CleanupPolicy, CompressionType, TopicConfig};

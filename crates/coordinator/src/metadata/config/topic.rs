@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use oncelog_records::TimestampType;
+
 use super::typed::{flag, millis, millis_or_never, number, number_or_unlimited, settings};
 use super::{Layers, Overrides};
 
@@ -25,15 +27,6 @@ pub enum CompressionType {
     Snappy,
     Lz4,
     Zstd,
-}
-
-/// Whose timestamp a record carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimestampType {
-    /// The producer's.
-    CreateTime,
-    /// The time of the append.
-    LogAppendTime,
 }
 
 settings! {
