@@ -17,6 +17,8 @@ pub use topics::{CONSUMER_OFFSETS, TRANSACTION_STATE, is_internal, is_legal_name
 
 use oncelog_wire::{ErrorCode, Str, Uuid};
 
+use config::TopicConfig;
+
 /// What was decided: the records to append and apply, in this order and as one batch, and what then follows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Output<A> {
@@ -29,7 +31,7 @@ pub struct Output<A> {
 }
 
 /// Something for the host to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Open the partitions of a new topic.
     TopicCreated {
@@ -39,6 +41,8 @@ pub enum Effect {
         id: Uuid,
         /// How many partitions it has.
         partition_count: i32,
+        /// Its settings.
+        config: Box<TopicConfig>,
     },
     /// Delete the partitions of a topic and forget whatever names it.
     TopicDeleted {

@@ -8,7 +8,7 @@ use oncelog_wire::delete_topics::{self, DeletableTopicResult};
 use oncelog_wire::internal::metadata::{ConfigRecord, PartitionRecord, RemoveTopicRecord, TopicRecord};
 use oncelog_wire::{ErrorCode, LeaderEpoch, Str, Uuid};
 
-use super::config::{BrokerConfig, Overrides};
+use super::config::{BrokerConfig, Overrides, TopicConfig};
 use super::{Cluster, Effect, Output, Record, Refusal, ResourceType};
 
 /// The topic of the transaction coordinator.
@@ -374,6 +374,7 @@ impl Cluster {
 
     fn push_topic<A>(&self, output: &mut Output<A>, topic: NewTopic) {
         let NewTopic { name, id, partition_count, overrides } = topic;
+        let config = Box::new(TopicConfig::new(&self.layers(), &overrides));
         output.records.push(TopicRecord { name: name.clone(), topic_id: id }.into());
         output.records.extend(overrides.into_iter().map(|(key, value)| {
             let record = ConfigRecord {
@@ -385,7 +386,7 @@ impl Cluster {
             Record::from(record)
         }));
         output.records.extend((0..partition_count).map(|index| self.partition_record(id, index)));
-        output.effects.push(Effect::TopicCreated { name, id, partition_count });
+        output.effects.push(Effect::TopicCreated { name, id, partition_count, config });
     }
 
     fn partition_record(&self, topic_id: Uuid, partition_id: i32) -> Record {
