@@ -1,0 +1,201 @@
+//! Appending: check against the producer's state, give offsets, write once, take note.
+
+use std::path::Path;
+
+use oncelog_records::{BatchHeader, BatchView, EndTransactionMarker, MarkerKind, TimestampType, Validated};
+use oncelog_wire::{Now, Offset, Timestamp};
+
+use crate::disk::Disk;
+use crate::error::{AppendError, IoContext, LogError};
+use crate::log::{Log, Marker, Origin, Verification};
+use crate::producer_state::{EndedTransaction, Place};
+use crate::segment::{Segment, WriteFailure};
+use crate::transaction_index::AbortedEntry;
+use crate::{partition_metadata, producer_snapshot};
+
+/// Where a batch has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The offset of its first record.
+    pub base_offset: Offset,
+    /// The offset of its last record.
+    pub last_offset: Offset,
+    /// The timestamp all its records have got, or none where they keep their own.
+    pub log_append_time: Timestamp,
+    /// The first offset of the log.
+    pub log_start_offset: Offset,
+    /// Whether the batch had been here before; nothing was written.
+    pub is_duplicate: bool,
+}
+
+impl Log {
+    /// Appends a batch of a client that has passed the checks of `records`.
+    pub fn append_validated(
+        &mut self,
+        batch: &Validated<'_>,
+        verification: Verification,
+        now: Now,
+    ) -> Result<Appended, AppendError> {
+        // The header gets its place once the producer's state has let the batch in.
+        let header = batch.header(Offset::ZERO, self.leader_epoch);
+        self.append_placed(header, batch.batch.payload(), Origin::Client(verification), now)
+    }
+
+    /// Appends a batch as it is; only its offset and leader epoch are set.
+    pub fn append(
+        &mut self,
+        batch: &BatchView<'_>,
+        origin: Origin,
+        now: Now,
+    ) -> Result<Appended, AppendError> {
+        self.append_placed(batch.header(), batch.payload(), origin, now)
+    }
+
+    fn append_placed(
+        &mut self,
+        mut header: BatchHeader,
+        payload: &[u8],
+        origin: Origin,
+        now: Now,
+    ) -> Result<Appended, AppendError> {
+        self.check_online()?;
+        let (size, segment_bytes) = (header.size_in_bytes() as u32, self.config.segment_bytes);
+        if size > segment_bytes {
+            return Err(AppendError::LargerThanSegment { size, segment_bytes });
+        }
+        let log_append_time = match header.timestamp_type() {
+            TimestampType::LogAppendTime => header.max_timestamp(),
+            TimestampType::CreateTime => Timestamp::NONE,
+        };
+        if let Some(known) = self.producers.check_batch(&header, origin)? {
+            return Ok(Appended {
+                base_offset: known.base_offset(),
+                last_offset: known.last_offset,
+                log_append_time: match log_append_time {
+                    Timestamp::NONE => Timestamp::NONE,
+                    _ => known.timestamp,
+                },
+                log_start_offset: self.log_start_offset,
+                is_duplicate: true,
+            });
+        }
+        header.set_base_offset(self.log_end_offset);
+        header.set_partition_leader_epoch(self.leader_epoch);
+        let place = self.write(&header, payload, now.wall)?;
+        self.producers.apply_batch(&header, place);
+        self.publish(header.next_offset());
+        Ok(self.appended(&header, log_append_time))
+    }
+
+    /// Ends the transaction of a producer here, or just tells of its new epoch where it has none.
+    pub fn append_marker(&mut self, marker: &Marker, now: Now) -> Result<Appended, AppendError> {
+        self.check_online()?;
+        self.producers.check_marker(marker)?;
+        let record = EndTransactionMarker { kind: marker.kind, coordinator_epoch: marker.coordinator_epoch };
+        let bytes = record.build(marker.producer_id, marker.producer_epoch, now.wall);
+        let batch = BatchView::parse(&bytes).expect("a batch that was just built");
+        let mut header = batch.header();
+        header.set_base_offset(self.log_end_offset);
+        header.set_partition_leader_epoch(self.leader_epoch);
+        self.write(&header, batch.payload(), now.wall)?;
+        if let Some(ended) = self.producers.apply_marker(marker, header.base_offset(), now.wall) {
+            let active = self.segments.last_mut().expect("the segment that was written to");
+            index_ended(active, &ended);
+        }
+        self.publish(header.next_offset());
+        Ok(self.appended(&header, Timestamp::NONE))
+    }
+
+    fn appended(&self, header: &BatchHeader, log_append_time: Timestamp) -> Appended {
+        Appended {
+            base_offset: header.base_offset(),
+            last_offset: header.last_offset(),
+            log_append_time,
+            log_start_offset: self.log_start_offset,
+            is_duplicate: false,
+        }
+    }
+
+    fn check_online(&self) -> Result<(), LogError> {
+        match self.is_offline {
+            true => Err(LogError::Offline { path: self.directory.clone() }),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes a batch at the log's end, into a new segment where the active one should take no more.
+    fn write(&mut self, header: &BatchHeader, payload: &[u8], now: Timestamp) -> Result<Place, LogError> {
+        let must_roll = match self.segments.last() {
+            None => true,
+            Some(active) => active.must_roll_before(header, &self.config, now),
+        };
+        if must_roll {
+            self.roll(now)?;
+        }
+        let active = self.segments.last_mut().expect("a segment was made where there was none");
+        let place = Place { segment: active.base_offset, position: active.size };
+        match active.append(header, payload, self.config.index_interval_bytes) {
+            Ok(()) => {
+                self.bytes_since_checkpoint += header.size_in_bytes() as u64;
+                Ok(place)
+            }
+            Err(WriteFailure::Undone(error)) => Err(error),
+            Err(WriteFailure::Unknown(error)) => {
+                self.is_offline = true;
+                Err(error)
+            }
+        }
+    }
+
+    /// Closes the active segment, if there is one, and makes the next.
+    pub(crate) fn roll(&mut self, now: Timestamp) -> Result<(), LogError> {
+        match self.segments.last_mut() {
+            None => self.create_directory()?,
+            Some(active) => {
+                active.seal()?;
+                self.write_snapshot()?;
+            }
+        }
+        let segment = Segment::create(&self.pool, &self.directory, self.log_end_offset, now)?;
+        self.is_directory_dirty = true;
+        self.segments.push(segment);
+        Ok(())
+    }
+
+    /// Makes the directory with what identifies it.
+    fn create_directory(&self) -> Result<(), LogError> {
+        let disk = self.pool.disk();
+        disk.create_directory(&self.directory).on("create", &self.directory)?;
+        partition_metadata::write(disk, &self.directory, self.topic_id)?;
+        self.epochs.write(disk, &self.directory)
+    }
+
+    /// Writes a snapshot of the producers at the log's end.
+    fn write_snapshot(&mut self) -> Result<(), LogError> {
+        let path =
+            self.directory.join(crate::segment::file_name(self.log_end_offset, producer_snapshot::EXTENSION));
+        write_snapshot(self.pool.disk(), &path, &producer_snapshot::encode(&self.producers))?;
+        if self.snapshots.last() != Some(&self.log_end_offset) {
+            self.snapshots.push(self.log_end_offset);
+        }
+        Ok(())
+    }
+}
+
+/// Writes a snapshot file. One that a crash leaves half written is told by its CRC.
+pub(crate) fn write_snapshot(disk: &dyn Disk, path: &Path, content: &[u8]) -> Result<(), LogError> {
+    let file = disk.open(path, crate::disk::OpenMode::Create).on("create", path)?;
+    file.truncate(0).and_then(|()| file.write_at(content, 0)).on("write", path)
+}
+
+/// Puts an aborted transaction into the index of the segment that holds its marker.
+pub(crate) fn index_ended(segment: &mut Segment, ended: &EndedTransaction) {
+    if ended.kind == MarkerKind::Abort {
+        segment.transaction_index.push(AbortedEntry {
+            producer_id: ended.producer_id,
+            first_offset: ended.first_offset,
+            last_offset: ended.last_offset,
+            last_stable_offset: ended.last_stable_offset,
+        });
+    }
+}

@@ -1,0 +1,249 @@
+//! The data directory: whose it is, whether it was left in order, and which logs it holds.
+//!
+//! One process at a time uses it. What Kafka or another cluster has written is refused, not touched.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oncelog_wire::{Now, Offset, Str, TopicPartition, Uuid};
+use parking_lot::Mutex;
+
+use crate::disk::{Disk, DiskLock, EntryKind, FilePool, remove_tree, replace_file_durably};
+use crate::error::{IoContext, LogError};
+use crate::log::{Log, LogPoints};
+use crate::meta_properties::MetaProperties;
+use crate::recovery::Opening;
+use crate::{LogConfig, checkpoint, partition_metadata};
+
+const LOCK: &str = ".lock";
+const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
+const LOG_STARTS: &str = "log-start-offset-checkpoint";
+
+/// How the directory of a deleted log ends until it is removed.
+const DELETE_SUFFIX: &str = "-delete";
+
+/// The longest name most file systems take.
+const MAX_NAME: usize = 255;
+
+/// How to open a data directory.
+#[derive(Clone, Debug)]
+pub struct DataDirOptions {
+    /// The id of this node; the directory must not belong to another.
+    pub node_id: i32,
+    /// The cluster the directory has to belong to; if not given, the one it does belong to.
+    pub expected_cluster_id: Option<String>,
+    /// The id of the cluster, where the directory is new and none is expected.
+    pub new_cluster_id: Uuid,
+    /// The id of the directory, where it is new.
+    pub new_directory_id: Uuid,
+    /// The most files that are kept open; ranges handed out to readers come on top.
+    pub max_open_files: usize,
+}
+
+/// A log that the directory holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundLog {
+    /// Its partition, by the name of its directory.
+    pub topic_partition: TopicPartition,
+    /// The topic it belongs to, if it says so.
+    pub topic_id: Option<Uuid>,
+}
+
+/// An open data directory. It is locked until the value is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    root: PathBuf,
+    pool: Arc<FilePool>,
+    properties: MetaProperties,
+    was_clean: bool,
+    /// What the checkpoint files say.
+    points: Mutex<BTreeMap<TopicPartition, Points>>,
+    _lock: DiskLock,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Points {
+    recovery_point: Offset,
+    log_start_offset: Offset,
+}
+
+impl DataDir {
+    /// Opens a directory, or makes it. From now on it counts as not stopped cleanly.
+    pub fn open(disk: Arc<dyn Disk>, root: &Path, options: DataDirOptions) -> Result<DataDir, LogError> {
+        disk.create_directory(root).on("create", root)?;
+        let lock_path = root.join(LOCK);
+        let lock = match disk.lock(&lock_path) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(LogError::Locked { path: lock_path });
+            }
+            lock => lock.on("lock", &lock_path)?,
+        };
+        let properties = MetaProperties::read_or_create(&*disk, root, &options)?;
+        let clean_path = root.join(CLEAN_SHUTDOWN);
+        let was_clean = match disk.remove_file(&clean_path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error).on("remove", &clean_path),
+        };
+        disk.sync_directory(root).on("sync", root)?;
+        let points = read_points(&*disk, root)?;
+        Ok(DataDir {
+            root: root.to_owned(),
+            pool: Arc::new(FilePool::new(disk, options.max_open_files)),
+            properties,
+            was_clean,
+            points: Mutex::new(points),
+            _lock: lock,
+        })
+    }
+
+    /// The directory's path.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The cluster the directory belongs to.
+    pub fn cluster_id(&self) -> &str {
+        &self.properties.cluster_id
+    }
+
+    /// The directory's own id.
+    pub fn directory_id(&self) -> Uuid {
+        self.properties.directory_id
+    }
+
+    /// Whether the last to use it has closed it.
+    pub fn was_clean(&self) -> bool {
+        self.was_clean
+    }
+
+    /// The logs that are there. Leftovers of deleted ones are removed.
+    pub fn logs(&self) -> Result<Vec<FoundLog>, LogError> {
+        let disk = self.pool.disk();
+        let mut found = Vec::new();
+        for entry in disk.list(&self.root).on("list", &self.root)? {
+            let path = self.root.join(&entry.name);
+            if entry.kind != EntryKind::Directory {
+                continue;
+            }
+            if entry.name.ends_with(DELETE_SUFFIX) {
+                remove_tree(disk, &path).on("remove", &path)?;
+            } else if let Some(topic_partition) = parse_name(&entry.name) {
+                let topic_id = partition_metadata::read(disk, &path)?;
+                found.push(FoundLog { topic_partition, topic_id });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Opens the log of a partition, recovering it where the last stop was not clean. One without files is empty, and
+    /// has none until the first append.
+    pub fn open_log(
+        &self,
+        topic_partition: &TopicPartition,
+        topic_id: Uuid,
+        config: Arc<LogConfig>,
+        now: Now,
+    ) -> Result<Log, LogError> {
+        let points = self.points.lock().get(topic_partition).copied().unwrap_or_default();
+        let opening = Opening {
+            pool: self.pool.clone(),
+            directory: self.root.join(topic_partition.to_string()),
+            topic_partition: topic_partition.clone(),
+            topic_id,
+            config,
+            is_clean: self.was_clean,
+            recovery_point: points.recovery_point,
+            log_start_offset: points.log_start_offset,
+        };
+        opening.open(now)
+    }
+
+    /// Deletes the files of a log, whose [`Log`] must not be used any more. No error where there are none.
+    pub fn delete_log(&self, topic_partition: &TopicPartition) -> Result<(), LogError> {
+        // A log of the same name that is made later must not inherit these.
+        if self.points.lock().remove(topic_partition).is_some() {
+            self.write_points()?;
+        }
+        let disk = self.pool.disk();
+        let name = topic_partition.to_string();
+        let path = self.root.join(&name);
+        let unique = partition_metadata::read(disk, &path)?.unwrap_or_default();
+        let suffix = format!(".{:032x}{DELETE_SUFFIX}", u128::from_be_bytes(unique.0));
+        let retired = self.root.join(format!("{}{suffix}", &name[..name.len().min(MAX_NAME - suffix.len())]));
+        remove_tree(disk, &retired).on("remove", &retired)?;
+        match disk.rename(&path, &retired) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => result.on("rename", &path)?,
+        }
+        remove_tree(disk, &retired).on("remove", &retired)
+    }
+
+    /// Notes where the logs stand, for a start after a crash. Has to be given all of them.
+    pub fn write_checkpoints(&self, points: impl Iterator<Item = LogPoints>) -> Result<(), LogError> {
+        let points = points.map(|points| {
+            let LogPoints { topic_partition, recovery_point, log_start_offset } = points;
+            (topic_partition, Points { recovery_point, log_start_offset })
+        });
+        *self.points.lock() = points.collect();
+        self.write_points()
+    }
+
+    /// Marks the directory as closed cleanly. Has to be given all logs, which have been closed.
+    pub fn close(&self, points: impl Iterator<Item = LogPoints>) -> Result<(), LogError> {
+        self.write_checkpoints(points)?;
+        let path = self.root.join(CLEAN_SHUTDOWN);
+        replace_file_durably(self.pool.disk(), &path, br#"{"version":0,"brokerEpoch":-1}"#).on("write", &path)
+    }
+
+    fn write_points(&self) -> Result<(), LogError> {
+        let points = self.points.lock();
+        let write = |name: &str, value: fn(&Points) -> Offset| {
+            let lines = points.iter().map(|(partition, points)| {
+                format!("{} {} {}", partition.topic, partition.partition, value(points))
+            });
+            let path = self.root.join(name);
+            replace_file_durably(self.pool.disk(), &path, &checkpoint::content(lines)).on("write", &path)
+        };
+        write(LOG_STARTS, |points| points.log_start_offset)?;
+        write(RECOVERY_POINTS, |points| points.recovery_point)
+    }
+}
+
+fn read_points(disk: &dyn Disk, root: &Path) -> Result<BTreeMap<TopicPartition, Points>, LogError> {
+    let mut points: BTreeMap<TopicPartition, Points> = BTreeMap::new();
+    for (partition, offset) in read_offsets(disk, &root.join(LOG_STARTS))? {
+        points.entry(partition).or_default().log_start_offset = offset;
+    }
+    for (partition, offset) in read_offsets(disk, &root.join(RECOVERY_POINTS))? {
+        points.entry(partition).or_default().recovery_point = offset;
+    }
+    Ok(points)
+}
+
+fn read_offsets(disk: &dyn Disk, path: &Path) -> Result<Vec<(TopicPartition, Offset)>, LogError> {
+    let lines = checkpoint::read(disk, path)?;
+    let parse = |line: String| {
+        let mut fields = line.split_whitespace();
+        let topic = fields.next();
+        let partition = fields.next().and_then(|field| field.parse().ok());
+        let offset = fields.next().and_then(|field| field.parse().ok());
+        match (topic, partition, offset, fields.next()) {
+            (Some(topic), Some(partition), Some(offset), None) => {
+                Ok((TopicPartition::new(topic, partition), Offset(offset)))
+            }
+            _ => Err(LogError::invalid(path, format!("'{line}' is not a topic, a partition and an offset"))),
+        }
+    };
+    lines.into_iter().map(parse).collect()
+}
+
+/// Takes a directory's name apart; `None` where it is not one of a log.
+fn parse_name(name: &str) -> Option<TopicPartition> {
+    let (topic, partition) = name.rsplit_once('-')?;
+    let partition: i32 = partition.parse().ok()?;
+    (!topic.is_empty() && partition >= 0).then(|| TopicPartition::new(Str::from(topic), partition))
+}

@@ -1,0 +1,130 @@
+//! Checkpoints: what has been written is brought to the device, so that a start after a crash need not look at it.
+//!
+//! The log's lock is needed only to begin and to finish; the syncs happen between the two.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use oncelog_wire::Offset;
+
+use crate::append::write_snapshot;
+use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::error::{IoContext, LogError};
+use crate::leader_epochs;
+use crate::log::{Log, LogPoints};
+use crate::segment::file_name;
+use crate::{partition_metadata, producer_snapshot};
+
+/// What has to reach the device for a recovery point to move.
+#[must_use = "a checkpoint counts once it is synced and finished"]
+#[derive(Debug)]
+pub struct Checkpoint {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    files: Vec<Arc<dyn DiskFile>>,
+    snapshot: Vec<u8>,
+    recovery_point: Offset,
+    is_directory_dirty: bool,
+}
+
+impl Checkpoint {
+    /// Writes the producer snapshot and syncs everything. Needs no lock.
+    pub fn sync(&self) -> Result<(), LogError> {
+        let snapshot = snapshot_path(self.recovery_point, &self.directory);
+        write_snapshot(&*self.disk, &snapshot, &self.snapshot)?;
+        let snapshot = self.disk.open(&snapshot, OpenMode::Existing).on("open", &snapshot)?;
+        for file in self.files.iter().chain([&snapshot]) {
+            file.sync().on("sync a file in", &self.directory)?;
+        }
+        if self.is_directory_dirty {
+            self.disk.sync_directory(&self.directory).on("sync", &self.directory)?;
+        }
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Bytes appended since the last checkpoint began.
+    pub fn bytes_since_checkpoint(&self) -> u64 {
+        self.bytes_since_checkpoint
+    }
+
+    /// Begins a checkpoint at the log's end; `None` where nothing was written since the last.
+    pub fn begin_checkpoint(&mut self) -> Result<Option<Checkpoint>, LogError> {
+        if self.segments.is_empty() || self.recovery_point == self.log_end_offset && !self.is_directory_dirty
+        {
+            return Ok(None);
+        }
+        let mut files = Vec::new();
+        for at in self.segment_of(self.recovery_point)..self.segments.len() {
+            files.extend(self.segments[at].flushed_files()?);
+        }
+        let disk = self.pool.shared_disk();
+        if self.is_directory_dirty {
+            for name in [partition_metadata::FILE_NAME, leader_epochs::FILE_NAME] {
+                let path = self.directory.join(name);
+                files.push(disk.open(&path, OpenMode::Existing).on("open", &path)?);
+            }
+        }
+        self.bytes_since_checkpoint = 0;
+        Ok(Some(Checkpoint {
+            disk,
+            directory: self.directory.clone(),
+            files,
+            snapshot: producer_snapshot::encode(&self.producers),
+            recovery_point: self.log_end_offset,
+            is_directory_dirty: std::mem::take(&mut self.is_directory_dirty),
+        }))
+    }
+
+    /// Moves the recovery point, once the checkpoint has been synced.
+    pub fn finish_checkpoint(&mut self, checkpoint: Checkpoint) {
+        let recovery_point = checkpoint.recovery_point;
+        if recovery_point < self.recovery_point || recovery_point > self.log_end_offset {
+            return;
+        }
+        self.recovery_point = recovery_point;
+        if let Err(at) = self.snapshots.binary_search(&recovery_point) {
+            self.snapshots.insert(at, recovery_point);
+        }
+        self.remove_old_snapshots();
+    }
+
+    /// Brings everything to the device and closes the log; it must not be used after that.
+    pub fn close(&mut self) -> Result<Option<LogPoints>, LogError> {
+        if self.is_offline {
+            return Err(LogError::Offline { path: self.directory.clone() });
+        }
+        if let Some(active) = self.segments.last_mut() {
+            active.seal()?;
+            // The time index may have grown.
+            self.is_directory_dirty = true;
+        }
+        if let Some(checkpoint) = self.begin_checkpoint()? {
+            checkpoint.sync()?;
+            self.finish_checkpoint(checkpoint);
+        }
+        Ok(self.points())
+    }
+
+    /// Keeps the snapshots at the starts of segments, and the one at the recovery point.
+    fn remove_old_snapshots(&mut self) {
+        let (segments, recovery_point) = (&self.segments, self.recovery_point);
+        let (disk, directory) = (self.pool.disk(), &self.directory);
+        self.snapshots.retain(|offset| {
+            let is_kept = *offset >= recovery_point
+                || segments.binary_search_by_key(offset, |segment| segment.base_offset).is_ok();
+            if !is_kept {
+                let path = snapshot_path(*offset, directory);
+                if let Err(error) = disk.remove_file(&path) {
+                    tracing::warn!("cannot remove {}: {error}", path.display());
+                }
+            }
+            is_kept
+        });
+    }
+}
+
+fn snapshot_path(offset: Offset, directory: &std::path::Path) -> PathBuf {
+    directory.join(file_name(offset, producer_snapshot::EXTENSION))
+}

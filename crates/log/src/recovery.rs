@@ -1,0 +1,420 @@
+//! Opening a log: from a clean stop without looking at the batches, after a crash from the recovery point on.
+//!
+//! Above the recovery point nothing on disk is believed: batches are read and checked, the log is cut after the last
+//! sound one, and the indexes and the state of the producers are made anew. Below it, only what is missing or cannot
+//! be right is made again, and a broken batch is left for its readers to find.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use oncelog_records::{BatchHeader, BatchView, EndTransactionMarker};
+use oncelog_wire::{LeaderEpoch, Now, Offset, Timestamp, TopicPartition, Uuid};
+
+use crate::append::index_ended;
+use crate::batch_file::Found;
+use crate::disk::{FilePool, read_file};
+use crate::error::{IoContext, LogError, ReadError};
+use crate::leader_epochs::LeaderEpochs;
+use crate::log::{Bound, Log, Marker};
+use crate::log_files::LogFiles;
+use crate::producer_state::{Place, ProducerStates};
+use crate::segment::{Segment, file_name};
+use crate::{LogConfig, partition_metadata, producer_snapshot};
+
+/// More than a snapshot of ten million producers has.
+const MAX_SNAPSHOT_BYTES: u64 = 512 << 20;
+
+/// What is known of a log before its directory is read.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) pool: Arc<FilePool>,
+    pub(crate) topic_partition: TopicPartition,
+    pub(crate) topic_id: Uuid,
+    pub(crate) directory: PathBuf,
+    pub(crate) config: Arc<LogConfig>,
+    /// Whether the last stop was clean, so that all on disk is as it was.
+    pub(crate) is_clean: bool,
+    pub(crate) recovery_point: Offset,
+    pub(crate) log_start_offset: Offset,
+}
+
+impl Opening {
+    /// Opens the log. Where there is no directory it is empty, and nothing is made.
+    pub(crate) fn open(self, now: Now) -> Result<Log, LogError> {
+        let disk = self.pool.shared_disk();
+        let mut files = LogFiles::default();
+        let mut epochs = LeaderEpochs::default();
+        match disk.list(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            entries => {
+                self.check_topic_id()?;
+                files = LogFiles::sort_out(&*disk, &self.directory, entries.on("list", &self.directory)?)?;
+                epochs = LeaderEpochs::read(&*disk, &self.directory)?;
+            }
+        }
+        let has_segments = !files.segments.is_empty();
+        let mut log = Log {
+            leader_epoch: LeaderEpoch(0),
+            pool: self.pool,
+            topic_partition: self.topic_partition,
+            topic_id: self.topic_id,
+            directory: self.directory,
+            config: self.config,
+            segments: Vec::new(),
+            producers: ProducerStates::default(),
+            snapshots: std::mem::take(&mut files.snapshots),
+            epochs,
+            log_start_offset: self.log_start_offset,
+            high_watermark: Offset::ZERO,
+            last_stable: Bound { offset: Offset::ZERO, place: None },
+            log_end_offset: Offset::ZERO,
+            recovery_point: self.recovery_point,
+            bytes_since_checkpoint: 0,
+            is_directory_dirty: has_segments && !self.is_clean,
+            is_offline: false,
+        };
+        let mut scanned = log.open_segments(&files, self.is_clean, now.wall)?;
+        log.settle_start(&mut scanned)?;
+        log.settle_epochs(scanned.is_cut)?;
+        log.load_producers(scanned.indexed_from.unwrap_or(log.log_end_offset))?;
+        log.producers.expire(now.wall, log.config.producer_id_expiration_ms);
+        log.publish(log.log_end_offset);
+        Ok(log)
+    }
+
+    fn check_topic_id(&self) -> Result<(), LogError> {
+        match partition_metadata::read(self.pool.disk(), &self.directory)? {
+            Some(other) if other != self.topic_id => {
+                let reason = format!("belongs to topic id {other}, not {}", self.topic_id);
+                Err(LogError::invalid(&self.directory, reason))
+            }
+            Some(_) => Ok(()),
+            None => partition_metadata::write(self.pool.disk(), &self.directory, self.topic_id),
+        }
+    }
+}
+
+/// What looking at the segments has come to.
+#[derive(Debug, Default)]
+struct Scanned {
+    /// Whether the log has become shorter.
+    is_cut: bool,
+    /// From where on transaction indexes have to be made again from the producers' state.
+    indexed_from: Option<Offset>,
+}
+
+/// How a segment is looked at.
+#[derive(Clone, Copy, Debug)]
+struct Scan {
+    /// Index entries of batches before this offset are kept.
+    keep_below: Offset,
+    /// Batches from this offset on must have the right CRC.
+    check_from: Offset,
+    /// Whether the segment ends where a batch is broken.
+    may_cut: bool,
+}
+
+/// How far a segment goes.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    end_offset: Offset,
+    is_cut: bool,
+}
+
+impl Log {
+    /// Opens the segments one by one, looks into those that need it, and drops what follows a cut or a hole.
+    fn open_segments(
+        &mut self,
+        files: &LogFiles,
+        is_clean: bool,
+        now: Timestamp,
+    ) -> Result<Scanned, LogError> {
+        let mut scanned = Scanned::default();
+        for (at, found) in files.segments.iter().enumerate() {
+            let base_offset = found.base_offset;
+            let next = files.segments.get(at + 1).map(|next| next.base_offset);
+            let is_settled = is_clean || next.is_some_and(|next| next <= self.recovery_point);
+            if scanned.is_cut || !is_settled && at > 0 && base_offset != self.log_end_offset {
+                tracing::warn!(
+                    "{}: nothing follows offset {}; the segments from {base_offset} on are removed",
+                    self.directory.display(),
+                    self.log_end_offset
+                );
+                scanned.is_cut = true;
+                files.remove_segments_from(self.pool.disk(), &self.directory, at)?;
+                break;
+            }
+            let (mut segment, is_sound) = found.open(&self.pool, &self.directory, next, now)?;
+            let scan = Scan {
+                keep_below: match (is_sound, is_settled) {
+                    (false, _) => base_offset,
+                    (true, true) => Offset(i64::MAX),
+                    (true, false) => self.recovery_point.max(base_offset),
+                },
+                check_from: if is_clean { Offset(i64::MAX) } else { self.recovery_point },
+                may_cut: !(is_settled && next.is_some()),
+            };
+            let extent = match next {
+                Some(next) if is_settled && is_sound => Extent { end_offset: next, is_cut: false },
+                _ => self.scan_segment(&mut segment, scan, &mut scanned)?,
+            };
+            scanned.is_cut |= extent.is_cut;
+            self.log_end_offset = next.filter(|_| is_settled).unwrap_or(extent.end_offset);
+            self.segments.push(segment);
+        }
+        Ok(scanned)
+    }
+
+    /// Walks over a segment, from the last index entry that is kept or from its start.
+    fn scan_segment(
+        &mut self,
+        segment: &mut Segment,
+        scan: Scan,
+        scanned: &mut Scanned,
+    ) -> Result<Extent, LogError> {
+        let length = segment.size;
+        let mut rebuilt_from = scan.keep_below;
+        segment.truncate_indexes(scan.keep_below)?;
+        let mut start = segment.offset_index.last()?.map_or(0, |entry| entry.position);
+        if start > 0 && !self.is_entry_sound(segment, length)? {
+            tracing::warn!("{}: the index is wrong; made anew", segment.batches.file().path().display());
+            segment.truncate_indexes(segment.base_offset)?;
+            (start, rebuilt_from) = (0, segment.base_offset);
+        }
+        if rebuilt_from < Offset(i64::MAX) {
+            let from = scanned.indexed_from.map_or(rebuilt_from, |other| other.min(rebuilt_from));
+            scanned.indexed_from = Some(from);
+        }
+        segment.rewind(start)?;
+        let walked = self.walk(segment, length, scan.check_from);
+        let end_offset = match walked {
+            Ok(end_offset) => return Ok(Extent { end_offset, is_cut: false }),
+            Err(Broken::At(end_offset, error)) if scan.may_cut => {
+                tracing::warn!("{error}; the log ends here now");
+                end_offset
+            }
+            Err(Broken::At(end_offset, error)) => {
+                tracing::error!("{error}; what follows is served as far as it can be found");
+                segment.size = length;
+                return Ok(Extent { end_offset, is_cut: false });
+            }
+            Err(Broken::Storage(error)) => return Err(error),
+        };
+        let path = segment.batches.file().path();
+        segment.batches.open()?.truncate(u64::from(segment.size)).on("truncate", path)?;
+        Ok(Extent { end_offset, is_cut: true })
+    }
+
+    /// Whether the last index entry points to the batch it means.
+    fn is_entry_sound(&self, segment: &Segment, length: u32) -> Result<bool, LogError> {
+        let Some(entry) = segment.offset_index.last()? else { return Ok(true) };
+        if entry.position >= length {
+            return Ok(false);
+        }
+        match segment.batches.headers(entry.position, length)?.next_batch() {
+            Ok(found) => Ok(found.is_some_and(|found| found.header.last_offset() == entry.last_offset)),
+            Err(ReadError::Corrupt { .. }) => Ok(false),
+            Err(error) => Err(into_log_error(error)),
+        }
+    }
+
+    /// Takes one batch after the other into account until the file ends or a batch is broken.
+    fn walk(&mut self, segment: &mut Segment, length: u32, check_from: Offset) -> Result<Offset, Broken> {
+        let interval = self.config.index_interval_bytes;
+        let mut next_offset = segment.base_offset;
+        let batches = segment.batches.clone();
+        let epochs = &mut self.epochs;
+        let mut take = |segment: &mut Segment, header: &BatchHeader| {
+            if header.base_offset() < next_offset {
+                return Err(batches.corrupt(segment.size, "the offset of the batch comes twice"));
+            }
+            if epochs.latest().is_none_or(|latest| latest.epoch < header.partition_leader_epoch()) {
+                epochs.assign(header.partition_leader_epoch(), header.base_offset());
+            }
+            segment.note(header, interval);
+            next_offset = header.next_offset();
+            Ok(())
+        };
+        let result = walk_headers(segment, length, check_from, &mut take)
+            .and_then(|()| walk_batches(segment, length, &mut take));
+        match result {
+            Ok(()) => Ok(next_offset),
+            Err(error @ ReadError::Corrupt { .. }) => Err(Broken::At(next_offset, error)),
+            Err(error) => Err(Broken::Storage(into_log_error(error))),
+        }
+    }
+
+    /// Reconciles the checkpointed start of the log with what is there.
+    fn settle_start(&mut self, scanned: &mut Scanned) -> Result<(), LogError> {
+        if let Some(first) = self.segments.first() {
+            self.log_start_offset = self.log_start_offset.max(first.base_offset);
+        }
+        if self.log_start_offset > self.log_end_offset {
+            // All that is left was deleted already. The offsets must not come again.
+            let mut retired = Vec::new();
+            for segment in std::mem::take(&mut self.segments) {
+                scanned.is_cut = true;
+                crate::retention::retire(&self.pool, segment.files(), &mut retired)?;
+            }
+            for path in retired {
+                self.pool.disk().remove_file(&path).on("remove", &path)?;
+            }
+            self.log_end_offset = self.log_start_offset;
+        }
+        scanned.is_cut |= self.log_end_offset < self.recovery_point;
+        self.recovery_point = self.recovery_point.min(self.log_end_offset);
+        Ok(())
+    }
+
+    /// Drops the epochs of what is gone, and starts a new one where the log has become shorter.
+    fn settle_epochs(&mut self, is_cut: bool) -> Result<(), LogError> {
+        let mut is_news = self.epochs.truncate_end(self.log_end_offset.next());
+        let latest = self.epochs.latest();
+        self.leader_epoch = latest.map_or(LeaderEpoch(0), |latest| latest.epoch);
+        if is_cut {
+            self.leader_epoch = self.leader_epoch.next();
+            is_news |= self.epochs.assign(self.leader_epoch, self.log_end_offset);
+        } else if latest.is_none() {
+            is_news |= self.epochs.assign(self.leader_epoch, self.log_start_offset);
+        }
+        is_news |= self.epochs.truncate_start(self.log_start_offset);
+        match is_news && !self.segments.is_empty() {
+            true => self.epochs.write(self.pool.disk(), &self.directory),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes the newest sound snapshot that is not beyond `limit`, and replays what follows it.
+    fn load_producers(&mut self, limit: Offset) -> Result<(), LogError> {
+        let mut from = self.segments.first().map_or(self.log_end_offset, |first| first.base_offset);
+        for offset in std::mem::take(&mut self.snapshots).into_iter().rev() {
+            let path = self.directory.join(file_name(offset, producer_snapshot::EXTENSION));
+            if offset > self.log_end_offset {
+                self.pool.disk().remove_file(&path).on("remove", &path)?;
+                continue;
+            }
+            let is_wanted = offset <= limit && from <= offset && self.producers.is_empty();
+            if is_wanted && from < offset {
+                let content = read_file(self.pool.disk(), &path, MAX_SNAPSHOT_BYTES).on("read", &path)?;
+                match producer_snapshot::decode(&content) {
+                    Ok(producers) => (self.producers, from) = (producers, offset),
+                    Err(reason) => {
+                        tracing::warn!("{}: {reason}; doing without", path.display());
+                        self.pool.disk().remove_file(&path).on("remove", &path)?;
+                        continue;
+                    }
+                }
+            }
+            self.snapshots.insert(0, offset);
+        }
+        for at in self.segment_of(from)..self.segments.len() {
+            match self.replay_producers(at, from) {
+                Err(error @ ReadError::Corrupt { .. }) => {
+                    tracing::error!("{error}; the state of producers may lack what follows in this segment");
+                }
+                result => result.map_err(into_log_error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the producers' state take in the batches of one segment, and its transaction index what it lacks.
+    fn replay_producers(&mut self, at: usize, from: Offset) -> Result<(), ReadError> {
+        let segment = &mut self.segments[at];
+        let Some(first) = segment.find(from)? else { return Ok(()) };
+        let mut cursor = segment.headers_from(first.position)?;
+        while let Some(found) = cursor.next_batch()? {
+            if !found.header.is_control() {
+                let place = Place { segment: segment.base_offset, position: found.position };
+                self.producers.apply_batch(&found.header, place);
+                continue;
+            }
+            let Some(marker) = read_marker(segment, &found)? else { continue };
+            let (offset, timestamp) = (found.header.base_offset(), found.header.max_timestamp());
+            if let Some(ended) = self.producers.apply_marker(&marker, offset, timestamp)
+                && segment.transaction_index.last()?.is_none_or(|last| last.last_offset < offset)
+            {
+                index_ended(segment, &ended);
+            }
+        }
+        self.producers.advance_high_watermark(self.log_end_offset);
+        Ok(())
+    }
+}
+
+/// Why a walk ended early.
+enum Broken {
+    /// The batch that should start with this offset is broken.
+    At(Offset, ReadError),
+    Storage(LogError),
+}
+
+type Take<'a> = dyn FnMut(&mut Segment, &BatchHeader) -> Result<(), ReadError> + 'a;
+
+/// Takes batches by their headers, up to the first that is not below `until`.
+fn walk_headers(
+    segment: &mut Segment,
+    length: u32,
+    until: Offset,
+    take: &mut Take<'_>,
+) -> Result<(), ReadError> {
+    let mut cursor = segment.batches.headers(segment.size, length)?;
+    while let Some(found) = cursor.next_batch()? {
+        if found.header.last_offset() >= until {
+            break;
+        }
+        take(segment, &found.header)?;
+    }
+    Ok(())
+}
+
+/// Takes batches whose CRC is right.
+fn walk_batches(segment: &mut Segment, length: u32, take: &mut Take<'_>) -> Result<(), ReadError> {
+    let mut buffer = Vec::new();
+    let batches = segment.batches.clone();
+    while segment.size < length {
+        batches.read_batches(
+            segment.size,
+            length,
+            &mut buffer,
+            &mut |at, batch| match batch.is_crc_valid() {
+                true => take(segment, &batch.header()),
+                false => Err(batches.corrupt(at, "the CRC of the batch does not match")),
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// Reads the marker of a control batch; nothing where it is empty, or no transaction marker.
+fn read_marker(segment: &Segment, found: &Found) -> Result<Option<Marker>, ReadError> {
+    if found.header.record_count() == 0 {
+        return Ok(None);
+    }
+    let bytes = segment.batches.read_batch(found)?;
+    let marker = BatchView::parse(&bytes).and_then(|batch| EndTransactionMarker::parse(&batch));
+    match marker {
+        Ok(marker) => Ok(Some(Marker {
+            producer_id: found.header.producer_id(),
+            producer_epoch: found.header.producer_epoch(),
+            kind: marker.kind,
+            coordinator_epoch: marker.coordinator_epoch,
+            transaction_version: 0,
+        })),
+        Err(error) => {
+            tracing::error!("{}", segment.batches.corrupt(found.position, error.to_string()));
+            Ok(None)
+        }
+    }
+}
+
+fn into_log_error(error: ReadError) -> LogError {
+    match error {
+        ReadError::Storage(error) => error,
+        ReadError::Corrupt { path, position, reason } => {
+            LogError::Invalid { path, reason: format!("byte {position}: {reason}") }
+        }
+        ReadError::OffsetOutOfRange { .. } => unreachable!("recovery asks for offsets that it has seen"),
+    }
+}

@@ -1,0 +1,179 @@
+//! A data directory with one log in it, and short words for what tests do with it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use oncelog_log::{
+    AppendError, Appended, DataDir, DataDirOptions, Disk, Isolation, Log, LogConfig, Marker, MemoryDisk,
+    Origin, Read, ReadSpec, Verification,
+};
+use oncelog_records::{BatchBuilder, BatchView, MarkerKind, batches};
+use oncelog_wire::{Now, Offset, ProducerEpoch, ProducerId, Records, Timestamp, TopicPartition, Uuid};
+
+pub const TOPIC_ID: Uuid = Uuid([7; 16]);
+
+/// A broker's data directory, the log of one partition, and a clock.
+pub struct World {
+    pub disk: Arc<dyn Disk>,
+    pub root: PathBuf,
+    pub config: LogConfig,
+    pub now: i64,
+    pub open: Option<(DataDir, Log)>,
+}
+
+pub fn options() -> DataDirOptions {
+    DataDirOptions {
+        node_id: 1,
+        expected_cluster_id: None,
+        new_cluster_id: Uuid([1; 16]),
+        new_directory_id: Uuid([2; 16]),
+        max_open_files: 4,
+    }
+}
+
+pub fn partition() -> TopicPartition {
+    TopicPartition::new("orders", 0)
+}
+
+impl World {
+    pub fn in_memory(config: LogConfig) -> World {
+        World::on(Arc::new(MemoryDisk::new()), PathBuf::from("/data"), config)
+    }
+
+    pub fn on(disk: Arc<dyn Disk>, root: PathBuf, config: LogConfig) -> World {
+        let mut world = World { disk, root, config, now: 1_000_000, open: None };
+        world.start();
+        world
+    }
+
+    pub fn start(&mut self) {
+        let data = DataDir::open(self.disk.clone(), &self.root, options()).unwrap();
+        let log = data.open_log(&partition(), TOPIC_ID, Arc::new(self.config.clone()), self.now()).unwrap();
+        self.open = Some((data, log));
+    }
+
+    pub fn log(&mut self) -> &mut Log {
+        &mut self.open.as_mut().unwrap().1
+    }
+
+    /// Stops in order and starts again.
+    pub fn restart(&mut self) {
+        let (data, mut log) = self.open.take().unwrap();
+        let points = log.close().unwrap();
+        data.close(points.into_iter()).unwrap();
+        drop(data);
+        self.start();
+    }
+
+    /// Lets go of everything, as a killed process does, and starts again.
+    pub fn crash(&mut self) {
+        self.open = None;
+        self.start();
+    }
+
+    pub fn checkpoint(&mut self) {
+        let (data, log) = self.open.as_mut().unwrap();
+        if let Some(checkpoint) = log.begin_checkpoint().unwrap() {
+            checkpoint.sync().unwrap();
+            log.finish_checkpoint(checkpoint);
+        }
+        data.write_checkpoints(log.points().into_iter()).unwrap();
+    }
+
+    pub fn now(&self) -> Now {
+        Now { monotonic: Duration::from_millis(self.now as u64), wall: Timestamp(self.now) }
+    }
+
+    /// Appends `count` records of no producer.
+    pub fn append(&mut self, count: usize) -> Appended {
+        let batch = plain(self.now, count, 10);
+        self.append_batch(&batch, Verification::None).unwrap()
+    }
+
+    pub fn append_batch(
+        &mut self,
+        batch: &Bytes,
+        verification: Verification,
+    ) -> Result<Appended, AppendError> {
+        let now = self.now();
+        self.log().append(&BatchView::parse(batch).unwrap(), Origin::Client(verification), now)
+    }
+
+    /// Appends one transactional record, opening the transaction where it is not.
+    pub fn transactional(&mut self, producer_id: i64, epoch: i16, sequence: i32) -> Appended {
+        let batch = sequenced(producer_id, epoch, sequence, 1, true, self.now);
+        self.append_batch(&batch, Verification::Verified).unwrap()
+    }
+
+    pub fn end(&mut self, producer_id: i64, epoch: i16, kind: MarkerKind) -> Appended {
+        let now = self.now();
+        self.log().append_marker(&marker(producer_id, epoch, kind), now).unwrap()
+    }
+
+    pub fn read(&mut self, offset: i64, isolation: Isolation) -> Read {
+        let spec =
+            ReadSpec { offset: Offset(offset), max_bytes: 1 << 20, at_least_one_batch: true, isolation };
+        self.log().read(&spec).unwrap()
+    }
+
+    /// The base offsets of all batches a reader of `isolation` gets from `offset` on.
+    pub fn read_all(&mut self, offset: i64, isolation: Isolation) -> Vec<i64> {
+        let (mut offset, mut found) = (Offset(offset), Vec::new());
+        loop {
+            let read = self.read(offset.0, isolation);
+            if read.size == 0 {
+                return found;
+            }
+            let bytes = bytes_of(&read.records);
+            for batch in batches(&bytes) {
+                let batch = batch.unwrap();
+                assert!(batch.is_crc_valid());
+                found.push(batch.base_offset().0);
+                offset = batch.next_offset();
+            }
+        }
+    }
+}
+
+pub fn bytes_of(records: &Records) -> Bytes {
+    match records {
+        Records::Bytes(bytes) => bytes.clone(),
+        Records::File(slice) => {
+            use std::os::unix::fs::FileExt;
+            let mut bytes = vec![0; slice.length as usize];
+            slice.file.read_exact_at(&mut bytes, slice.position).unwrap();
+            bytes.into()
+        }
+    }
+}
+
+pub fn plain(timestamp: i64, count: usize, value_bytes: usize) -> Bytes {
+    let mut builder = BatchBuilder::new();
+    for _ in 0..count {
+        builder.push(Timestamp(timestamp), None, Some(&vec![b'x'; value_bytes]));
+    }
+    builder.build()
+}
+
+pub fn sequenced(producer_id: i64, epoch: i16, sequence: i32, count: usize, in_txn: bool, at: i64) -> Bytes {
+    let mut builder = BatchBuilder::new().producer(ProducerId(producer_id), ProducerEpoch(epoch), sequence);
+    if in_txn {
+        builder = builder.transactional();
+    }
+    for _ in 0..count {
+        builder.push(Timestamp(at), Some(b"key"), Some(b"value"));
+    }
+    builder.build()
+}
+
+pub fn marker(producer_id: i64, epoch: i16, kind: MarkerKind) -> Marker {
+    Marker {
+        producer_id: ProducerId(producer_id),
+        producer_epoch: ProducerEpoch(epoch),
+        kind,
+        coordinator_epoch: 0,
+        transaction_version: 0,
+    }
+}
