@@ -1,4 +1,4 @@
-//! Emits the messages from `protocol/`.
+//! Emits the messages from `protocol/`, and what the tests need to make samples of them.
 
 use std::path::PathBuf;
 use std::{env, fs};
@@ -16,4 +16,5 @@ fn main() {
         }
     };
     fs::write(out.join("messages.rs"), oncelog_schema::messages(&definitions)).expect("OUT_DIR is writable");
+    fs::write(out.join("samples.rs"), oncelog_schema::samples(&definitions)).expect("OUT_DIR is writable");
 }

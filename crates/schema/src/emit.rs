@@ -174,15 +174,16 @@ fn read_value(field: &Field) -> String {
 }
 
 fn read_as(field: &Field, nullable: bool) -> String {
-    let nullable = if nullable { "nullable_" } else { "" };
+    let prefix = if nullable { "nullable_" } else { "" };
     match &field.kind {
-        Kind::Struct(_) if field.is_array => format!("r.{nullable}structures(flexible, version)"),
-        Kind::Struct(_) => format!("r.{nullable}structure(version)"),
+        Kind::Struct(_) if field.is_array => format!("r.{prefix}structures(flexible, version)"),
+        Kind::Struct(_) if nullable && field.tag.is_some() => "r.nullable_tagged_structure(version)".into(),
+        Kind::Struct(_) => format!("r.{prefix}structure(version)"),
         kind if field.is_array => {
             let size = kind.fixed_size().unwrap_or(1);
-            format!("r.{nullable}array(flexible, {size}, |r| {})", read_element(kind, ""))
+            format!("r.{prefix}array(flexible, {size}, |r| {})", read_element(kind, ""))
         }
-        kind => read_element(kind, nullable),
+        kind => read_element(kind, prefix),
     }
 }
 
@@ -260,6 +261,9 @@ fn write_as(field: &Field, place: &str, nullable: bool) -> String {
         Kind::Struct(_) if field.is_array => {
             format!("w.{prefix}structures({borrow}{place}, flexible, version);")
         }
+        Kind::Struct(_) if nullable && field.tag.is_some() => {
+            format!("w.nullable_tagged_structure({place}, version);")
+        }
         Kind::Struct(_) => format!("w.{prefix}structure({borrow}{place}, version);"),
         kind if field.is_array => {
             let (pattern, element) = match kind {
@@ -311,7 +315,7 @@ pub(crate) fn condition(versions: Versions, all: Versions) -> Option<String> {
 }
 
 /// `ProduceRequest` for the struct `Request` of `Produce`; a part's own name.
-fn full_name(file: &File, of: &Struct) -> String {
+pub(crate) fn full_name(file: &File, of: &Struct) -> String {
     match (&of.role, &file.api) {
         (Role::Request | Role::Response, Some(api)) => format!("{}{}", api.name, of.name),
         (Role::Record(_), _) => format!("{} {}", file.module, of.name),

@@ -7,6 +7,7 @@ mod check;
 mod emit;
 pub mod model;
 mod parse;
+mod samples;
 
 use std::fmt;
 use std::fs;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use emit::messages;
 use model::{File, Protocol};
+pub use samples::samples;
 
 /// What is wrong with a definition, and where: `protocol/produce.api:12: "int33" is no type`.
 #[derive(Debug, thiserror::Error)]

@@ -85,3 +85,26 @@ impl fmt::Display for ApiKey {
         f.pad(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_api_reads_back_from_its_number() {
+        assert_eq!(ApiKey::ALL.len(), 77);
+        for &key in ApiKey::ALL {
+            assert_eq!(ApiKey::from_i16(key.code()), Some(key));
+        }
+        assert_eq!(ApiKey::from_i16(4), None);
+        assert_eq!(ApiKey::InitProducerId.name(), "InitProducerId");
+    }
+
+    #[test]
+    fn a_version_that_is_not_final_is_not_advertised() {
+        assert_eq!(ApiKey::InitProducerId.versions(), 0..=5);
+        assert_eq!(ApiKey::InitProducerId.newest_version(), 6);
+        assert_eq!(ApiKey::Produce.versions(), 3..=13);
+        assert_eq!(ApiKey::Produce.newest_version(), 13);
+    }
+}

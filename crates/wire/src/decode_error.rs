@@ -32,8 +32,6 @@ pub enum Reason {
     TooManyElements { count: usize, left: usize },
     #[error("the elements would take too much memory")]
     TooMuchMemory,
-    #[error("tag {0} is out of order")]
-    TagOrder(u32),
     #[error("tag {0} has another size than it says")]
     TagSize(u32),
     #[error("too many tagged fields that are not known")]

@@ -17,11 +17,11 @@ const MAX_UNKNOWN_TAGS: usize = 64;
 /// And this many bytes of them.
 const MAX_UNKNOWN_TAG_BYTES: usize = 8 * 1024;
 /// The elements of all arrays of a message may take this many bytes of memory for each byte of its frame ...
-const MEMORY_BY_FRAME_BYTE: usize = 32;
+const MEMORY_BY_FRAME_BYTE: usize = 16;
 /// ... and this many besides, so that small frames need no thought ...
 const MEMORY_BASE: usize = 1024 * 1024;
 /// ... but never more than this: what is larger than a few MiB on the wire consists of records, not of elements.
-const MEMORY_LIMIT: usize = 256 * 1024 * 1024;
+const MEMORY_LIMIT: usize = 128 * 1024 * 1024;
 
 /// A position in a frame, and the first error met on the way there.
 ///
@@ -279,7 +279,10 @@ impl Reader {
         let count = self.length(flexible)?;
         let count = self.admit(count, min_size, size_of::<T>());
         let mut elements = Vec::with_capacity(count.min(PREALLOCATED_ELEMENTS));
-        for _ in 0..count {
+        for at in 0..count {
+            if at == elements.capacity() {
+                elements.reserve_exact(at.min(count - at));
+            }
             elements.push(read(self));
             if self.error.is_some() {
                 break;
@@ -330,22 +333,24 @@ impl Reader {
         if self.int8() < 0 { None } else { Some(self.structure(version)) }
     }
 
+    /// A struct in a tagged field, or null: there it is a compact 0.
+    pub fn nullable_tagged_structure<T: Message>(&mut self, version: i16) -> Option<T> {
+        if self.unsigned_varint() == 0 { None } else { Some(self.structure(version)) }
+    }
+
     /// The tagged fields of a struct that knows none.
     pub fn skip_tagged_fields(&mut self) {
         self.tagged_fields(|_, _| false);
     }
 
     /// The tagged fields of a struct. `read` reads the content of a tag, or says that it does not know it.
+    ///
+    /// Like Kafka's own readers this does not insist that tags ascend; of two equal ones the last counts.
     pub fn tagged_fields(&mut self, mut read: impl FnMut(&mut Reader, u32) -> bool) {
         let count = self.unsigned_varint();
-        let mut last_tag = None;
         for _ in 0..count {
             let tag = self.unsigned_varint();
             let size = self.unsigned_varint() as usize;
-            if self.error.is_none() && last_tag.is_some_and(|last| last >= tag) {
-                self.fail(Reason::TagOrder(tag));
-            }
-            last_tag = Some(tag);
             if size > self.remaining() {
                 self.fail(Reason::Truncated { wanted: size, left: self.remaining() });
             }
@@ -370,5 +375,123 @@ impl Reader {
         } else {
             self.position += size;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(bytes: &[u8]) -> Reader {
+        Reader::new(Bytes::copy_from_slice(bytes))
+    }
+
+    /// What `read` returns and the error it leaves.
+    fn read<T>(bytes: &[u8], read: impl FnOnce(&mut Reader) -> T) -> (T, Option<Reason>) {
+        let mut r = reader(bytes);
+        let value = read(&mut r);
+        (value, r.check().err().map(|error| error.reason))
+    }
+
+    #[test]
+    fn variable_length_numbers_have_at_most_the_bytes_of_their_width() {
+        assert_eq!(read(&[0xac, 0x02], Reader::unsigned_varint), (300, None));
+        assert_eq!(read(&[0xff, 0xff, 0xff, 0xff, 0x0f], Reader::unsigned_varint), (u32::MAX, None));
+        let too_long = Some(Reason::VarintTooLong);
+        assert_eq!(read(&[0xff, 0xff, 0xff, 0xff, 0x1f], Reader::unsigned_varint), (0, too_long.clone()));
+        assert_eq!(read(&[0x80, 0x80, 0x80, 0x80, 0x80, 0], Reader::unsigned_varint), (0, too_long.clone()));
+        assert_eq!(read(&[0x03], Reader::varint), (-2, None));
+        let mut lowest = [0xff; 10];
+        lowest[9] = 0x01;
+        assert_eq!(read(&lowest, Reader::varlong), (i64::MIN, None));
+        lowest[9] = 0x02;
+        assert_eq!(read(&lowest, Reader::varlong), (0, too_long));
+    }
+
+    #[test]
+    fn lengths_are_held_against_what_is_left() {
+        let truncated = |wanted, left| Some(Reason::Truncated { wanted, left });
+        assert_eq!(read(&[0, 5, b'a', b'b'], |r| r.string(false)), (Str::EMPTY, truncated(5, 2)));
+        assert_eq!(read(&[6, b'a', b'b'], |r| r.string(true)), (Str::EMPTY, truncated(5, 2)));
+        assert_eq!(read(&[0, 0], Reader::int32), (0, truncated(4, 2)));
+        let (elements, error) = read(&[0x7f, 0xff, 0xff, 0xff, 1], |r| r.array(false, 1, Reader::int8));
+        assert!(elements.is_empty());
+        assert_eq!(error, Some(Reason::TooManyElements { count: 0x7fff_ffff, left: 1 }));
+    }
+
+    #[test]
+    fn null_is_minus_one_and_nothing_below() {
+        assert_eq!(read(&[0xff, 0xff], |r| r.nullable_string(false)), (None, None));
+        assert_eq!(read(&[0], |r| r.nullable_bytes(true)), (None, None));
+        assert_eq!(read(&[0xff; 4], |r| r.array(false, 1, Reader::int8)), (vec![], Some(Reason::Null)));
+        assert_eq!(
+            read(&[0xff, 0xfe], |r| r.nullable_string(false)),
+            (None, Some(Reason::NegativeLength(-2)))
+        );
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_refused() {
+        assert_eq!(read(&[0, 2, 0xc3, 0x28], |r| r.string(false)).1, Some(Reason::InvalidUtf8));
+    }
+
+    #[test]
+    fn compact_text_is_held_to_the_limit_of_classic_text() {
+        let mut frame = vec![0; 40_000];
+        frame[..3].copy_from_slice(&[0x81, 0x80, 0x02]); // 32,768 and one
+        assert_eq!(read(&frame, |r| r.string(true)).1, Some(Reason::StringTooLong(32_768)));
+    }
+
+    #[test]
+    fn decoded_text_is_a_slice_of_the_frame() {
+        let frame = Bytes::from_static(&[0, 2, b'h', b'i']);
+        let text = Reader::new(frame.clone()).string(false);
+        assert_eq!(text.as_str().as_ptr(), frame[2..].as_ptr());
+    }
+
+    #[test]
+    fn the_first_error_is_the_one_reported() {
+        let mut r = reader(&[0, 1, 2]);
+        r.int16();
+        r.int32();
+        r.string(true);
+        let error = r.check().expect_err("truncated");
+        assert_eq!(error.reason, Reason::Truncated { wanted: 4, left: 1 });
+        assert_eq!(error.position, 2);
+    }
+
+    #[test]
+    fn unknown_tags_are_skipped_and_known_ones_must_have_the_size_they_say() {
+        let mut known = 0;
+        // Tag 9 with 2 bytes, then tag 0 with 4.
+        let frame = [2, 9, 2, 7, 7, 0, 4, 0, 0, 0, 5];
+        let mut r = reader(&frame);
+        r.tagged_fields(|r, tag| {
+            if tag == 0 {
+                known = r.int32();
+            }
+            tag == 0
+        });
+        assert_eq!((r.check(), r.remaining(), known), (Ok(()), 0, 5));
+
+        let mut r = reader(&[1, 0, 4, 0, 0, 0, 5]);
+        r.tagged_fields(|r, _| {
+            r.int16();
+            true
+        });
+        assert_eq!(r.check().expect_err("two bytes are left over").reason, Reason::TagSize(0));
+    }
+
+    #[test]
+    fn unknown_tags_are_bounded_in_number_and_in_bytes() {
+        let mut many = vec![65];
+        many.extend([3, 0].repeat(65));
+        assert_eq!(read(&many, Reader::skip_tagged_fields).1, Some(Reason::TooManyUnknownTags));
+        many[0] = 64;
+        assert_eq!(read(&many, Reader::skip_tagged_fields).1, None);
+
+        let mut large = vec![1, 3, 0x81, 0x40]; // 8,193 bytes
+        large.resize(10_000, 0);
+        assert_eq!(read(&large, Reader::skip_tagged_fields).1, Some(Reason::TooManyUnknownTags));
     }
 }

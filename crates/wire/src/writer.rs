@@ -3,7 +3,7 @@
 //! Everything goes into one growing buffer, except large record batches and ranges of files, which are passed
 //! through; [`Writer::finish`] cuts the buffer where they belong.
 
-use std::mem::take;
+use std::mem::{replace, take};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -283,6 +283,14 @@ impl Writer {
         }
     }
 
+    /// A struct in a tagged field, or null: there it is a compact 0.
+    pub fn nullable_tagged_structure<T: Message>(&mut self, value: Option<&T>, version: i16) {
+        self.unsigned_varint(value.is_some().into());
+        if let Some(value) = value {
+            value.encode(self, version);
+        }
+    }
+
     /// Says that a struct has no tagged fields.
     pub fn no_tagged_fields(&mut self) {
         self.unsigned_varint(0);
@@ -293,13 +301,80 @@ impl Writer {
         self.unsigned_varint(present.iter().filter(|present| **present).count() as u32);
     }
 
-    /// One tagged field, its content written by `write`.
+    /// One tagged field, its content written by `write`. No tagged field of Kafka's contains record batches.
     pub fn tagged_field(&mut self, tag: u32, write: impl FnOnce(&mut Writer)) {
         self.unsigned_varint(tag);
         let outer = take(&mut self.buffer);
+        let inserted = self.inserted.len();
         write(self);
-        let content = std::mem::replace(&mut self.buffer, outer);
+        debug_assert_eq!(inserted, self.inserted.len(), "a tagged field with record batches");
+        let content = replace(&mut self.buffer, outer);
         self.unsigned_varint(content.len() as u32);
         self.raw(&content);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn file_records(length: u32) -> Records {
+        let file = Arc::new(File::open(env!("CARGO_MANIFEST_DIR")).expect("it can be opened"));
+        Records::File(FileSlice { file, position: 7, length })
+    }
+
+    #[test]
+    fn file_ranges_and_large_batches_are_passed_through() {
+        let (file, large) = (file_records(100), Records::Bytes(vec![1; COPIED_RECORDS].into()));
+        let mut w = Writer::new();
+        w.sized(|w| {
+            w.records(&file, false);
+            w.records(&large, true);
+            w.records(&Records::Bytes(Bytes::from_static(b"ab")), true);
+        });
+        assert_eq!(w.len(), 4 + 4 + 100 + 2 + COPIED_RECORDS + 3);
+
+        let chunks = w.finish();
+        let size = (100 + 9 + COPIED_RECORDS) as u32;
+        let head = [size.to_be_bytes(), 100u32.to_be_bytes()].concat();
+        assert_eq!(chunks[0], Chunk::Bytes(head.into()));
+        assert!(matches!(&chunks[1], Chunk::File(slice) if slice.position == 7 && slice.length == 100));
+        assert_eq!(chunks[2], Chunk::Bytes(vec![0x81, 0x10].into()));
+        let (Chunk::Bytes(sent), Records::Bytes(given)) = (&chunks[3], &large) else { panic!("not bytes") };
+        assert_eq!(sent.as_ptr(), given.as_ptr());
+        assert_eq!(chunks[4], Chunk::Bytes(vec![3, b'a', b'b'].into()));
+        assert!(w.is_empty());
+    }
+
+    #[test]
+    fn a_writer_starts_anew_after_each_frame() {
+        let mut w = Writer::new();
+        w.records(&file_records(5), false);
+        w.finish();
+        w.sized(|w| w.int16(7));
+        assert_eq!(w.finish_bytes()[..], [0, 0, 0, 2, 0, 7]);
+    }
+
+    #[test]
+    fn text_beyond_the_limit_is_cut_at_a_character() {
+        let mut w = Writer::new();
+        w.string(&"é".repeat(20_000), false);
+        let bytes = w.finish_bytes();
+        assert_eq!(bytes[..2], 32_766u16.to_be_bytes());
+        assert_eq!(bytes.len(), 2 + 32_766);
+    }
+
+    #[test]
+    fn tagged_fields_say_their_size() {
+        let mut w = Writer::new();
+        w.tagged_field_count(&[true, false, true]);
+        w.tagged_field(0, |w| w.int16(5));
+        w.tagged_field(2, |w| w.raw(&[9; 200]));
+        let bytes = w.finish_bytes();
+        assert_eq!(bytes[..8], [2, 0, 2, 0, 5, 2, 0xc8, 0x01]);
+        assert_eq!(bytes.len(), 8 + 200);
     }
 }
