@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use oncelog_wire::{ApiKey, DecodeError, Frame, Message, Now, Reader, Request, RequestHeader, Str};
+use oncelog_wire::{ApiKey, DecodeError, Now, Reader, Request, RequestHeader, Str, Writer, api_versions, encode_response};
 
 use crate::api;
 use crate::context::{Connection, Context};
-use crate::reply::{Answer, Later, Reply, Signal, Wait};
+use crate::reply::{Answer, Frame, Later, Reply, Signal, Wait};
 use crate::Node;
 
 /// The versions of one API that are served.
@@ -41,9 +41,28 @@ dispatched! {
     Produce produce 3..=13,
     Fetch fetch 4..=18,
     ListOffsets list_offsets 1..=11,
-    DeleteRecords delete_records 0..=2,
-    OffsetForLeaderEpoch offset_for_leader_epoch 2..=4,
+    Metadata metadata 0..=13,
+    FindCoordinator find_coordinator 0..=6,
     ApiVersions api_versions 0..=4,
+    CreateTopics create_topics 2..=7,
+    DeleteTopics delete_topics 1..=6,
+    DeleteRecords delete_records 0..=2,
+    InitProducerId init_producer_id 0..=5,
+    OffsetForLeaderEpoch offset_for_leader_epoch 2..=4,
+    AddPartitionsToTxn add_partitions_to_txn 0..=5,
+    AddOffsetsToTxn add_offsets_to_txn 0..=4,
+    EndTxn end_txn 0..=5,
+    WriteTxnMarkers write_txn_markers 1..=2,
+    DescribeConfigs describe_configs 1..=4,
+    AlterConfigs alter_configs 0..=2,
+    CreatePartitions create_partitions 0..=3,
+    IncrementalAlterConfigs incremental_alter_configs 0..=1,
+    DescribeCluster describe_cluster 0..=2,
+    DescribeProducers describe_producers 0..=0,
+    DescribeTransactions describe_transactions 0..=0,
+    ListTransactions list_transactions 0..=2,
+    ListConfigResources list_config_resources 0..=1,
+    DescribeTopicPartitions describe_topic_partitions 0..=0,
 }
 
 /// What of the header the answer needs.
@@ -61,14 +80,13 @@ pub(crate) fn handle(node: &Node, connection: &Connection, frame: Bytes, now: No
         Ok(header) => header,
         Err(error) => return close(format!("a request header cannot be read: {error}")),
     };
-    let Some(key) = ApiKey::from_code(header.api_key) else {
-        return close(format!("there is no API with the key {}", header.api_key));
-    };
+    let key = header.api_key;
     let head = Head { key, version: header.api_version, correlation_id: header.correlation_id };
     if !SERVED.iter().any(|api| api.key == key && (api.min..=api.max).contains(&head.version)) {
         if key == ApiKey::ApiVersions {
             let response = api::api_versions::unsupported_version();
-            return Reply::Send(Frame::response(key, 0, head.correlation_id, &response));
+            let head = Head { version: 0, ..head };
+            return Reply::Send(head.encode::<api_versions::Request>(&response));
         }
         return close(format!("{key} is not served in version {}", head.version));
     }
@@ -84,7 +102,7 @@ fn close(reason: String) -> Reply {
     Reply::Close(reason.into())
 }
 
-fn serve<R: Request>(
+fn serve<R: Request + 'static>(
     node: &Node,
     context: &Context<'_>,
     head: Head,
@@ -96,26 +114,26 @@ where
 {
     let request = R::decode(body, head.version)?;
     Ok(match handler(node, context, request) {
-        Answer::Now(response) => Reply::Send(head.encode(&response)),
-        Answer::Later(later) => Reply::Wait(Box::new(Encoded { head, later })),
+        Answer::Now(response) => Reply::Send(head.encode::<R>(&response)),
+        Answer::Later(later) => Reply::Wait(Box::new(Encoded::<R> { head, later })),
         Answer::Silent => Reply::Silent,
         Answer::Close(reason) => Reply::Close(reason.into()),
     })
 }
 
 impl Head {
-    fn encode(self, response: &impl Message) -> Frame {
-        Frame::response(self.key, self.version, self.correlation_id, response)
+    fn encode<R: Request>(self, response: &R::Response) -> Frame {
+        encode_response::<R>(self.version, self.correlation_id, response, &mut Writer::new())
     }
 }
 
 /// A typed answer in waiting that will be encoded.
-struct Encoded<R> {
+struct Encoded<R: Request> {
     head: Head,
-    later: Box<dyn Later<R>>,
+    later: Box<dyn Later<R::Response>>,
 }
 
-impl<R: Message> Wait for Encoded<R> {
+impl<R: Request> Wait for Encoded<R> {
     fn signal(&self) -> &Arc<Signal> {
         self.later.signal()
     }
@@ -125,6 +143,6 @@ impl<R: Message> Wait for Encoded<R> {
     }
 
     fn poll(&mut self, node: &Node, now: Now) -> Option<Frame> {
-        self.later.poll(node, now).map(|response| self.head.encode(&response))
+        self.later.poll(node, now).map(|response| self.head.encode::<R>(&response))
     }
 }
