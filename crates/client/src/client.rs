@@ -45,6 +45,23 @@ impl Client {
         Client::new(Connection::connect(address, client_id)?)
     }
 
+    /// The same, for a broker that may still be starting: tries again until `patience` is used up.
+    pub fn connect_within(
+        address: impl ToSocketAddrs,
+        client_id: &str,
+        patience: Duration,
+    ) -> Result<Client> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match Client::connect(&address, client_id) {
+                Err(ClientError::Io(_) | ClientError::Closed) if Instant::now() < deadline => {
+                    std::thread::sleep(RETRY_PAUSE);
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// Learns the versions of the broker at the other end.
     pub fn new(mut connection: Connection) -> Result<Client> {
         let answer = connection.api_versions()?;

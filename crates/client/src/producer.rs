@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use oncelog_records::{BatchBuilder, BatchView, Compression, increment_sequence};
 use oncelog_wire::{
-    Offset, ProducerEpoch, ProducerId, Str, TopicPartition, add_offsets_to_txn, add_partitions_to_txn,
-    end_txn, init_producer_id, txn_offset_commit,
+    ApiKey, Offset, ProducerEpoch, ProducerId, Str, TopicPartition, add_offsets_to_txn,
+    add_partitions_to_txn, end_txn, init_producer_id, txn_offset_commit,
 };
 
 use crate::client::{now, only};
@@ -29,11 +29,12 @@ pub enum TransactionVersion {
 }
 
 impl TransactionVersion {
-    /// The newest versions of Produce, TxnOffsetCommit and EndTxn that belong to the protocol.
-    fn limits(self) -> (i16, i16, i16) {
-        match self {
-            TransactionVersion::V1 => (11, 4, 4),
-            TransactionVersion::V2 => (i16::MAX, i16::MAX, i16::MAX),
+    /// The newest version of an API that belongs to the protocol.
+    fn limit(self, api: ApiKey) -> i16 {
+        match (self, api) {
+            (TransactionVersion::V1, ApiKey::Produce) => 11,
+            (TransactionVersion::V1, ApiKey::TxnOffsetCommit | ApiKey::EndTxn) => 4,
+            _ => i16::MAX,
         }
     }
 }
@@ -215,15 +216,17 @@ impl Producer {
             self.add_partition(topic, partition)?;
         }
         let transactional_id = self.transactional_id.as_deref().filter(|_| self.is_in_transaction);
-        let limit = self.version.limits().0;
+        let limit = self.version.limit(ApiKey::Produce);
         let offset = self.client.retry(|client| {
             let answer = client.produce(topic, partition, batch.clone(), transactional_id, limit)?;
             check_with(answer.error_code, answer.error_message.as_deref())?;
             Ok(answer.base_offset)
         })?;
         let header = BatchView::parse(&batch)?.header();
-        let next = increment_sequence(header.base_sequence(), header.record_count());
-        self.sequences.insert(TopicPartition::new(topic, partition), next);
+        let sequence = self.sequences.entry(TopicPartition::new(topic, partition)).or_insert(0);
+        if *sequence == header.base_sequence() {
+            *sequence = increment_sequence(*sequence, header.record_count());
+        }
         Ok(offset)
     }
 
@@ -282,7 +285,7 @@ impl Producer {
             }],
             ..Default::default()
         };
-        let limit = self.version.limits().1;
+        let limit = self.version.limit(ApiKey::TxnOffsetCommit);
         self.client.retry(|client| {
             check(only(only(client.call_up_to(&request, limit)?.topics)?.partitions)?.error_code)
         })
@@ -314,7 +317,7 @@ impl Producer {
             producer_epoch: self.epoch,
             committed,
         };
-        let limit = self.version.limits().2;
+        let limit = self.version.limit(ApiKey::EndTxn);
         let (id, epoch) = self.client.retry(|client| {
             let answer = client.call_up_to(&request, limit)?;
             check(answer.error_code)?;
@@ -351,7 +354,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::script::{Arrived, all_versions, answer, serve};
-    use oncelog_wire::{ApiKey, ErrorCode, api_versions, find_coordinator, metadata, produce};
+    use oncelog_wire::{ErrorCode, api_versions, find_coordinator, metadata, produce};
     use std::sync::{Arc, Mutex};
 
     type Log = Arc<Mutex<Vec<String>>>;
