@@ -8,7 +8,8 @@ use crate::{BatchError, BatchHeader, BatchView};
 /// More than this a batch must not decompress to: it bounds the time a bomb can take. Memory is bounded by the window.
 const MAX_DECOMPRESSED: u64 = 1 << 30;
 
-/// Zstandard's window at its highest level, and the most its decoder may hold.
+/// The window of Zstandard's highest level, 128 MiB: no frame may ask for a larger one, and the decoder holds as much
+/// only where a frame asks for it and has the output to fill it.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// How the records of a batch are compressed.

@@ -54,8 +54,7 @@ macro_rules! field {
     ($(#[$doc:meta])* $get:ident, $set:ident, $at:ident, $type:ty, $wrap:expr, $unwrap:expr) => {
         $(#[$doc])*
         pub fn $get(&self) -> $type {
-            const AT: usize = $at;
-            $wrap(self.field(AT))
+            $wrap(self.field($at))
         }
 
         pub(crate) fn $set(&mut self, value: $type) {
@@ -70,7 +69,7 @@ impl BatchHeader {
         let mut header = BatchHeader([0; HEADER_LEN]);
         header.0[MAGIC] = 2;
         header.set_payload_len(0);
-        header.put(LEADER_EPOCH, &LeaderEpoch::NONE.0.to_be_bytes());
+        header.set_partition_leader_epoch(LeaderEpoch::NONE);
         header.set_last_offset_delta(-1);
         header.set_base_timestamp(Timestamp::NONE);
         header.set_max_timestamp(Timestamp::NONE);
