@@ -99,7 +99,7 @@ impl Config {
 
     /// Whether Kafka's key `listeners` was set.
     pub fn has_listeners(&self) -> bool {
-        self.properties.is_set("listeners")
+        self.properties.get("listeners").is_some()
     }
 
     pub(crate) fn properties(&self) -> &StaticConfig {

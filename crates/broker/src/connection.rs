@@ -11,8 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use oncelog_node::{Connection, Reply, Wait};
-use oncelog_wire::Frame;
+use oncelog_node::{Connection, Frame, Reply, Wait};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -130,9 +129,10 @@ impl Server {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             });
+            let deadline = wait.deadline().map(|deadline| self.shared.clock.instant(deadline));
             let at_deadline = async {
-                match wait.deadline() {
-                    Some(deadline) => tokio::time::sleep_until(self.shared.clock.instant(deadline)).await,
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
                     None => std::future::pending().await,
                 }
             };

@@ -30,7 +30,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use oncelog_log::{Disk, FileDisk, MemoryDisk};
-use oncelog_node::config::BrokerConfig;
+use oncelog_node::config::{BrokerConfig, SecurityProtocol};
 use oncelog_node::{Node, NodeOptions};
 use oncelog_wire::Str;
 use tokio::net::{TcpListener, TcpSocket};
@@ -170,7 +170,7 @@ fn storage(config: &Config, broker_config: &BrokerConfig) -> (Arc<dyn Disk>, Pat
     match &config.storage {
         Some(Storage::Ephemeral) => (Arc::new(MemoryDisk::new()), PathBuf::from("/")),
         Some(Storage::Directory(directory)) => (Arc::new(FileDisk::new()), directory.clone()),
-        None => (Arc::new(FileDisk::new()), PathBuf::from(&broker_config.log_dir)),
+        None => (Arc::new(FileDisk::new()), PathBuf::from(broker_config.data_dir())),
     }
 }
 
@@ -178,8 +178,13 @@ fn storage(config: &Config, broker_config: &BrokerConfig) -> (Arc<dyn Disk>, Pat
 fn listeners(config: &Config, broker_config: &BrokerConfig) -> Result<Vec<ListenerConfig>, StartError> {
     let mut listeners = config.listeners.clone();
     if listeners.is_empty() {
-        for listener in broker_config.listeners.iter().filter(|listener| !listener.is_controller) {
-            let advertised = broker_config.advertised_listeners.iter().find(|told| told.name == listener.name);
+        let told = broker_config.advertised_listeners();
+        for listener in broker_config.listeners().iter().filter(|listener| !listener.is_controller) {
+            if listener.protocol != SecurityProtocol::Plaintext {
+                let reason = format!("listener {}: only PLAINTEXT is available in this version", listener.name);
+                return Err(StartError::Listener(reason));
+            }
+            let advertised = told.iter().find(|told| told.name == listener.name);
             listeners.push(ListenerConfig {
                 name: listener.name.clone(),
                 host: listener.host.clone(),

@@ -8,7 +8,8 @@ use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use bytes::Buf;
-use oncelog_wire::{Chunk, Frame};
+use oncelog_node::Frame;
+use oncelog_wire::Chunk;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -33,7 +34,7 @@ impl Output {
 
     /// Queues a frame behind what is there.
     pub(crate) fn push(&mut self, frame: Frame) {
-        for chunk in frame.into_chunks() {
+        for chunk in frame {
             self.pending_bytes += chunk.len();
             self.chunks.push_back(chunk);
         }

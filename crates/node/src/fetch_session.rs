@@ -253,3 +253,105 @@ fn make_room(sessions: &mut HashMap<i32, Arc<Mutex<Session>>>, slots: usize, siz
     });
     victim.is_some_and(|id| sessions.remove(&id).is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use oncelog_wire::fetch::{FetchPartition, FetchTopic};
+
+    use super::*;
+
+    const START: Duration = Duration::ZERO;
+
+    fn request(session_id: i32, session_epoch: i32, partitions: &[i32]) -> Request {
+        let partitions = partitions.iter().map(|&partition| FetchPartition {
+            partition,
+            partition_max_bytes: 1,
+            ..FetchPartition::default()
+        });
+        let topics = vec![FetchTopic {
+            topic: Str::from("t"),
+            partitions: partitions.collect(),
+            ..FetchTopic::default()
+        }];
+        Request { session_id, session_epoch, topics, ..Request::default() }
+    }
+
+    fn open(sessions: &FetchSessions, partitions: &[i32], id: i32, now: Duration) -> i32 {
+        let plan = sessions.begin(&request(0, 0, partitions), 12, now).expect("a new session");
+        sessions.finish(plan, now, || id)
+    }
+
+    fn partitions(plan: &Plan) -> Vec<i32> {
+        plan.wanted.keys().map(|key| key.partition).collect()
+    }
+
+    #[test]
+    fn a_session_remembers_what_is_fetched() {
+        let sessions = FetchSessions::new(10);
+        assert_eq!(open(&sessions, &[0, 1], 7, START), 7);
+        let plan = sessions.begin(&request(7, 1, &[2]), 12, START).expect("the next epoch");
+        assert!(plan.is_incremental());
+        assert_eq!(partitions(&plan), [0, 1, 2]);
+        assert_eq!(sessions.finish(plan, START, || 0), 7);
+        let mut forgetful = request(7, 2, &[]);
+        forgetful.forgotten_topics_data =
+            vec![ForgottenTopic { topic: Str::from("t"), partitions: vec![1], ..ForgottenTopic::default() }];
+        let plan = sessions.begin(&forgetful, 12, START).expect("the epoch after");
+        assert_eq!(partitions(&plan), [0, 2]);
+    }
+
+    #[test]
+    fn a_wrong_epoch_or_id_is_refused() {
+        let sessions = FetchSessions::new(10);
+        open(&sessions, &[0], 7, START);
+        let refused = |request, version| sessions.begin(&request, version, START).err();
+        assert_eq!(refused(request(8, 1, &[]), 12), Some(ErrorCode::FetchSessionIdNotFound));
+        assert_eq!(refused(request(7, 2, &[]), 12), Some(ErrorCode::InvalidFetchSessionEpoch));
+        assert_eq!(refused(request(7, 1, &[]), 13), Some(ErrorCode::FetchSessionTopicIdError));
+        assert_eq!(refused(request(7, 1, &[]), 12), None);
+    }
+
+    #[test]
+    fn a_full_request_with_an_id_ends_that_session() {
+        let sessions = FetchSessions::new(10);
+        open(&sessions, &[0], 7, START);
+        let plan = sessions.begin(&request(7, FINAL_EPOCH, &[0]), 12, START).expect("a last fetch");
+        assert_eq!(sessions.finish(plan, START, || 9), 0);
+        assert_eq!(sessions.count(), 0);
+    }
+
+    #[test]
+    fn a_session_without_partitions_ends() {
+        let sessions = FetchSessions::new(10);
+        open(&sessions, &[0], 7, START);
+        let mut forgetful = request(7, 1, &[]);
+        forgetful.forgotten_topics_data =
+            vec![ForgottenTopic { topic: Str::from("t"), partitions: vec![0], ..ForgottenTopic::default() }];
+        let plan = sessions.begin(&forgetful, 12, START).expect("the next epoch");
+        assert_eq!(sessions.finish(plan, START, || 9), 0);
+        assert_eq!(sessions.count(), 0);
+    }
+
+    #[test]
+    fn a_full_cache_gives_up_idle_sessions_and_then_smaller_ones() {
+        let sessions = FetchSessions::new(1);
+        open(&sessions, &[0], 1, START);
+        assert_eq!(open(&sessions, &[0, 1], 2, START + EVICTION_AGE), 0, "the first is in use");
+        let later = START + EVICTION_AGE + Duration::from_secs(1);
+        assert_eq!(open(&sessions, &[0, 1], 2, later), 2, "the first was idle");
+        let plan = sessions.begin(&request(2, 1, &[]), 12, later + EVICTION_AGE).expect("in use");
+        sessions.finish(plan, later + EVICTION_AGE, || 0);
+        let even_later = later + EVICTION_AGE + Duration::from_secs(1);
+        assert_eq!(open(&sessions, &[0], 3, even_later), 0, "a smaller one displaces nothing");
+        assert_eq!(open(&sessions, &[0, 1, 2], 3, even_later), 3, "a bigger one does");
+    }
+
+    #[test]
+    fn an_abandoned_request_gives_its_partitions_back() {
+        let sessions = FetchSessions::new(10);
+        open(&sessions, &[0, 1], 7, START);
+        sessions.begin(&request(7, 1, &[]), 12, START).expect("the next epoch").abandon();
+        let plan = sessions.begin(&request(7, 2, &[]), 12, START).expect("the epoch after");
+        assert_eq!(partitions(&plan), [0, 1]);
+    }
+}

@@ -39,7 +39,7 @@ pub use dispatch::{ApiRange, SERVED};
 pub use host::OpenError;
 pub use oncelog_coordinator::metadata::config;
 pub use random::FillRandom;
-pub use reply::{Reply, Signal, Wait};
+pub use reply::{Frame, Reply, Signal, Wait};
 
 /// How many segment files are kept open at most, beside the active ones in use.
 const MAX_OPEN_FILES: usize = 4096;

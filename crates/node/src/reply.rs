@@ -8,10 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use oncelog_wire::{Frame, Now};
+use oncelog_wire::{Chunk, Now};
 use parking_lot::Mutex;
 
 use crate::Node;
+
+/// The frame of an answer, size first, in the pieces it is written in.
+pub type Frame = Vec<Chunk>;
 
 /// What a handler says: typed, not yet encoded.
 pub enum Answer<R> {

@@ -16,7 +16,7 @@ struct Feature {
     level: i16,
 }
 
-const FEATURES: [Feature; 2] = [
+static FEATURES: [Feature; 2] = [
     // The metadata.version of Kafka 4.3 and of the oldest it still reads (3.3).
     Feature { name: Str::from_static("metadata.version"), min: 7, max: 30, level: 30 },
     Feature { name: Str::from_static("transaction.version"), min: 0, max: 2, level: 2 },

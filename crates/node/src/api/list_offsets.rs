@@ -32,12 +32,12 @@ pub(crate) fn handle(node: &Node, context: &Context<'_>, request: Request) -> An
         _ => Isolation::ReadUncommitted,
     };
     let repeated = repeated_partitions(&request);
-    let topics = request.topics.into_iter().map(|topic| {
-        let answer = |partition: ListOffsetsPartition| {
+    let topics = request.topics.iter().map(|topic| {
+        let answer = |partition: &ListOffsetsPartition| {
             let index = partition.partition_index;
             let found = match repeated.contains(&(topic.name.as_str(), index)) {
                 true => Err(ErrorCode::InvalidRequest),
-                false => find(node, context.api_version, &topic.name, &partition, isolation),
+                false => find(node, context.api_version, &topic.name, partition, isolation),
             };
             let none = ListOffsetsPartitionResponse {
                 partition_index: index,
@@ -57,7 +57,7 @@ pub(crate) fn handle(node: &Node, context: &Context<'_>, request: Request) -> An
                 Err(error_code) => ListOffsetsPartitionResponse { error_code, ..none },
             }
         };
-        let partitions = topic.partitions.iter().cloned().map(answer).collect();
+        let partitions = topic.partitions.iter().map(answer).collect();
         ListOffsetsTopicResponse { name: topic.name.clone(), partitions }
     });
     Response { topics: topics.collect(), ..Response::default() }.into()

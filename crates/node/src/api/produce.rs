@@ -11,7 +11,7 @@ use bytes::Bytes;
 use oncelog_coordinator::metadata::config::{CompressionType, TopicConfig};
 use oncelog_coordinator::transactions::{PartitionCheck, Producer};
 use oncelog_log::{Appended, Origin, Verification};
-use oncelog_records::{BatchView, Compression, Refusal, Rules, recompress, validate};
+use oncelog_records::{BatchError, BatchView, Compression, Refusal, Rules, recompress, validate};
 use oncelog_wire::produce::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, Request, Response, TopicProduceResponse,
 };
@@ -127,8 +127,8 @@ impl Produce<'_> {
         if let Some(producer) = producer
             && !unverified.is_empty()
         {
-            let transactional_id = request.transactional_id.as_ref().unwrap_or(&Str::EMPTY);
-            self.append_verified(transactional_id, producer, unverified, response);
+            let transactional_id = request.transactional_id.clone().unwrap_or_default();
+            self.append_verified(&transactional_id, producer, unverified, response);
         }
         Ok(())
     }
@@ -169,13 +169,11 @@ impl Produce<'_> {
         };
         match target_compression(config, &validated.batch) {
             None => Ok(stored.into_owned()),
-            Some((codec, level)) => {
-                let view = BatchView::parse(&stored).map_err(|error| Failure::Refused(error.into()))?;
-                let batch = recompress(&view, codec, level).map_err(|error| Failure::Refused(error.into()))?;
-                if batch.len() > rules.max_message_bytes {
-                    return Err(ErrorCode::MessageTooLarge.into());
-                }
-                Ok(batch)
+            Some(codec) => {
+                let refused = |error: BatchError| Failure::Refused(error.into());
+                let view = BatchView::parse(&stored).map_err(refused)?;
+                let batch = recompress(&view, codec, rules.max_message_bytes).map_err(refused)?;
+                Ok(batch.ok_or(ErrorCode::MessageTooLarge)?.into())
             }
         }
     }
@@ -264,17 +262,17 @@ fn transactional_producer(request: &Request) -> Result<Option<Producer>, ErrorCo
     Ok(found)
 }
 
-/// The codec and level the topic asks for, where the batch has another.
-fn target_compression(config: &TopicConfig, batch: &BatchView<'_>) -> Option<(Compression, i32)> {
-    let (codec, level) = match config.compression_type {
+/// The codec the topic asks for, where the batch has another.
+fn target_compression(config: &TopicConfig, batch: &BatchView<'_>) -> Option<Compression> {
+    let codec = match config.compression_type {
         CompressionType::Producer => return None,
-        CompressionType::Uncompressed => (Compression::None, 0),
-        CompressionType::Gzip => (Compression::Gzip, config.compression_gzip_level),
-        CompressionType::Snappy => (Compression::Snappy, 0),
-        CompressionType::Lz4 => (Compression::Lz4, config.compression_lz4_level),
-        CompressionType::Zstd => (Compression::Zstd, config.compression_zstd_level),
+        CompressionType::Uncompressed => Compression::None,
+        CompressionType::Gzip => Compression::Gzip,
+        CompressionType::Snappy => Compression::Snappy,
+        CompressionType::Lz4 => Compression::Lz4,
+        CompressionType::Zstd => Compression::Zstd,
     };
-    (batch.compression().ok() != Some(codec)).then_some((codec, level))
+    (batch.compression().ok() != Some(codec)).then_some(codec)
 }
 
 fn blank(index: i32) -> PartitionProduceResponse {

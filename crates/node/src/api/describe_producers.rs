@@ -1,0 +1,41 @@
+//! DescribeProducers: the producers that a partition knows, and where their open transactions start.
+
+use oncelog_wire::describe_producers::{PartitionResponse, ProducerState, Request, Response, TopicResponse};
+use oncelog_wire::{ErrorCode, Str};
+
+use crate::Node;
+use crate::context::Context;
+use crate::reply::Answer;
+
+pub(crate) fn handle(node: &Node, _context: &Context<'_>, request: Request) -> Answer<Response> {
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partition_indexes.iter().map(|&index| {
+            describe(node, &topic.name, index).unwrap_or_else(|error_code| PartitionResponse {
+                partition_index: index,
+                error_code,
+                error_message: Some(Str::from_static(error_code.name())),
+                ..PartitionResponse::default()
+            })
+        });
+        TopicResponse { partitions: partitions.collect(), name: topic.name }
+    });
+    Response { topics: topics.collect(), ..Response::default() }.into()
+}
+
+fn describe(node: &Node, topic: &str, index: i32) -> Result<PartitionResponse, ErrorCode> {
+    let partition = node.topics.partition(topic, index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let state = partition.lock();
+    let active_producers = state.log.producers().map(|producer| ProducerState {
+        producer_id: producer.producer_id,
+        producer_epoch: producer.producer_epoch.0.into(),
+        last_sequence: producer.last_sequence,
+        last_timestamp: producer.last_timestamp,
+        coordinator_epoch: producer.coordinator_epoch,
+        current_txn_start_offset: producer.transaction_start_offset,
+    });
+    Ok(PartitionResponse {
+        partition_index: index,
+        active_producers: active_producers.collect(),
+        ..PartitionResponse::default()
+    })
+}
