@@ -21,6 +21,8 @@ pub(super) struct World {
     wall_ahead_ms: i64,
     next_producer_id: i64,
     pub broken: HashMap<TopicPartition, ErrorCode>,
+    /// What the machine has had appended, and written, for tests to take.
+    pub appended: Vec<Record>,
     pub written: Vec<(TopicPartition, Markers)>,
     config: Config,
     report: String,
@@ -36,6 +38,7 @@ impl World {
             wall_ahead_ms: 1_000_000,
             next_producer_id: 7,
             broken: HashMap::new(),
+            appended: Vec::new(),
             written: Vec::new(),
             config,
             report: String::new(),
@@ -81,11 +84,12 @@ impl World {
         self.handle(event(Some(fresh)))
     }
 
-    fn append(&mut self, record: Record) {
+    pub fn append(&mut self, record: Record) {
         let was = self.machine.describe(&record.transactional_id).cloned();
         let change = describe_change(was.as_ref(), &record);
         let _ = writeln!(self.report, "  -> append  {change}");
         self.log.push((record.encode_key(), record.encode_value()));
+        self.appended.push(record.clone());
         self.machine.apply(record);
     }
 
