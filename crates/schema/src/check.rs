@@ -13,7 +13,7 @@ pub fn protocol(protocol: &Protocol) -> Result<(), Error> {
         if let Some(api) = &file.api
             && let Some(other) = keys.insert(api.key, &api.name)
         {
-            return Err(Error::new(&file.path, 1, format!("key {} is taken by {other}", api.key)));
+            return Err(Error::new(&file.path, api.line, format!("key {} is taken by {other}", api.key)));
         }
     }
     Ok(())
@@ -25,17 +25,17 @@ fn check_file(file: &File) -> Result<(), Error> {
         _ if file.structs.is_empty() => return fail(1, "the file defines nothing".into()),
         Some(api) => {
             if snake_case(&api.name) != file.module {
-                return fail(1, format!("{} belongs in {}.api", api.name, snake_case(&api.name)));
+                return fail(api.line, format!("{} belongs in {}.api", api.name, snake_case(&api.name)));
             }
             if file.internal {
-                return fail(1, "an api among the internal records".into());
+                return fail(api.line, "an api among the internal records".into());
             }
             if api.unstable.is_some_and(|unstable| unstable != api.versions.last + 1) {
-                return fail(1, "the unstable version is the one after the last stable one".into());
+                return fail(api.line, "the unstable version is the one after the last stable one".into());
             }
             for role in [Role::Request, Role::Response] {
                 if !file.structs.iter().any(|s| s.role == role) {
-                    return fail(1, format!("there is no {role:?}").to_lowercase());
+                    return fail(api.line, format!("there is no {role:?}").to_lowercase());
                 }
             }
         }
@@ -113,6 +113,9 @@ fn check_field(file: &File, of: &Struct, field: &Field) -> Result<(), String> {
         if !versions.covers(nullable) {
             return Err(format!("{name} is null in versions it does not exist in"));
         }
+    }
+    if field.tag.is_some() && *kind == Kind::Records {
+        return Err(format!("{name} has record batches in a tagged field"));
     }
     if field.tag.is_some() && !of.is_flexible(versions.first) {
         return Err(format!("{name} is tagged in versions that are not flexible"));

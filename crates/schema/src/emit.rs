@@ -32,7 +32,7 @@ fn write_api_keys(out: &mut String, files: &[&File]) -> fmt::Result {
     let mut apis: Vec<&Api> = files.iter().filter_map(|file| file.api.as_ref()).collect();
     apis.sort_by_key(|api| api.key);
     writeln!(out, "crate::api_key::api_keys! {{")?;
-    for Api { name, key, versions, unstable, flexible_from } in apis {
+    for Api { name, key, versions, unstable, flexible_from, .. } in apis {
         let Versions { first, last } = versions;
         let newest = unstable.unwrap_or(*last);
         let flexible = flexible_from.unwrap_or(i16::MAX);

@@ -40,6 +40,8 @@ pub struct Api {
     pub unstable: Option<i16>,
     /// The first version with compact lengths and tagged fields.
     pub flexible_from: Option<i16>,
+    /// Where it is said.
+    pub line: usize,
 }
 
 /// What a struct is for.

@@ -110,7 +110,12 @@ impl<'a> Parser<'a> {
                 let (versions, flexible_from) = self.versions_and_flexible(line, &mut words)?;
                 self.nothing_left(line, words)?;
                 self.group = Some(Group { versions, flexible_from });
-                self.body(line, name, Role::Record(number), file)
+                let is_first = file.structs.is_empty();
+                self.body(line, name, Role::Record(number), file)?;
+                if is_first {
+                    file.notes = std::mem::take(&mut file.structs[0].notes);
+                }
+                Ok(())
             }
             other => {
                 let expected = "expected api, request, response, record or struct";
@@ -129,7 +134,7 @@ impl<'a> Parser<'a> {
         let unstable = unstable.map(|word| self.number(line, word)).transpose()?;
         let flexible_from = self.flexible(line, &mut words)?;
         self.nothing_left(line, words)?;
-        Ok(Api { name: name.into(), key, versions, unstable, flexible_from })
+        Ok(Api { name: name.into(), key, versions, unstable, flexible_from, line: line.number })
     }
 
     fn body(&mut self, line: &Line<'_>, name: &str, role: Role, file: &mut File) -> Result<(), Error> {
