@@ -1,0 +1,121 @@
+//! The logs of the coordinators' machines: which partition a key belongs to, how records get in and come back.
+
+use bytes::Bytes;
+use oncelog_log::ReadError;
+use oncelog_records::{BatchBuilder, BatchError, BatchView};
+use oncelog_wire::{ErrorCode, Now, Offset};
+
+use super::OpenError;
+use crate::partition::Partition;
+
+/// The partition, out of `count`, that a group or a transactional id belongs to: by Java's hash of the text, as Kafka
+/// has it.
+pub(crate) fn partition_for(key: &str, count: usize) -> usize {
+    let hash = key.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
+    let positive = if hash == i32::MIN { 0 } else { hash.unsigned_abs() };
+    positive as usize % count
+}
+
+/// Appends records, as keys and values, in one batch.
+///
+/// # Errors
+/// What a client of the coordinator is told of the failure.
+pub(crate) fn append(
+    partition: &Partition,
+    records: impl IntoIterator<Item = (Bytes, Option<Bytes>)>,
+    now: Now,
+) -> Result<(), ErrorCode> {
+    let mut builder = BatchBuilder::new();
+    for (key, value) in records {
+        builder.push(now.wall, Some(&key), value.as_deref());
+    }
+    let bytes = builder.build();
+    let batch = BatchView::parse(&bytes).expect("it was built just now");
+    partition.append_internal(&batch, now).map_err(|error| {
+        tracing::error!("{}-{}: {error}", partition.topic, partition.index);
+        coordinator_error(error.code())
+    })?;
+    Ok(())
+}
+
+/// What a failure of the coordinator's log means to its clients, as Kafka maps it.
+fn coordinator_error(error: ErrorCode) -> ErrorCode {
+    match error {
+        ErrorCode::UnknownTopicOrPartition
+        | ErrorCode::NotEnoughReplicas
+        | ErrorCode::NotEnoughReplicasAfterAppend
+        | ErrorCode::RequestTimedOut => ErrorCode::CoordinatorNotAvailable,
+        ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
+        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => ErrorCode::UnknownServerError,
+        error => error,
+    }
+}
+
+/// Gives every batch in the log to `visit`, from the first.
+///
+/// # Errors
+/// Where the log cannot be read, or `visit` cannot read a batch.
+pub(crate) fn replay(
+    partition: &Partition,
+    mut visit: impl FnMut(&BatchView<'_>) -> Result<(), Unreadable>,
+) -> Result<(), OpenError> {
+    partition.lock().log.replay(Offset::ZERO, &mut visit).map_err(|Unreadable(what)| OpenError::Replay {
+        log: format!("{}-{}", partition.topic, partition.index),
+        what,
+    })
+}
+
+/// Gives every record of a batch to `visit`. Records without a key are none of a machine's.
+///
+/// # Errors
+/// Where `batch`, or a record for `visit`, cannot be read.
+pub(crate) fn for_each_record<E>(
+    batch: &BatchView<'_>,
+    mut visit: impl FnMut(Bytes, Option<Bytes>) -> Result<(), E>,
+) -> Result<(), Unreadable>
+where
+    Unreadable: From<E>,
+{
+    let mut records = batch.records()?;
+    while let Some(record) = records.next_record()? {
+        let Some(key) = record.key else { continue };
+        visit(Bytes::copy_from_slice(key), record.value.map(Bytes::copy_from_slice))
+            .map_err(|error| Unreadable(format!("offset {}: {}", record.offset, Unreadable::from(error).0)))?;
+    }
+    Ok(())
+}
+
+/// What cannot be read in a log, and where.
+pub(crate) struct Unreadable(pub String);
+
+impl From<ReadError> for Unreadable {
+    fn from(error: ReadError) -> Self {
+        Unreadable(error.to_string())
+    }
+}
+
+impl From<BatchError> for Unreadable {
+    fn from(error: BatchError) -> Self {
+        Unreadable(error.to_string())
+    }
+}
+
+impl From<oncelog_wire::DecodeError> for Unreadable {
+    fn from(error: oncelog_wire::DecodeError) -> Self {
+        Unreadable(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_go_to_the_partitions_that_kafka_puts_them_in() {
+        assert_eq!(partition_for("", 50), 0);
+        assert_eq!(partition_for("my-group", 50), 12);
+        // Its hash is the smallest 32-bit number, which has no positive counterpart.
+        assert_eq!(partition_for("polygenelubricants", 50), 0);
+        assert_eq!(partition_for("zażółć 🦀", 50), 3);
+    }
+}
