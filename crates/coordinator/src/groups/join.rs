@@ -23,33 +23,29 @@ const MEMBER_ID_REQUIRED_FROM: i16 = 4;
 const SKIP_ASSIGNMENT_FROM: i16 = 9;
 
 /// A JoinGroup and where it came from.
-pub(super) struct Join {
+pub(super) struct Join<'a> {
     pub ticket: Ticket,
     pub version: i16,
     pub client: Client,
     pub random: [u8; 16],
-    pub request: Request,
+    pub request: &'a Request,
 }
 
 impl Group {
     /// Lets a client in, or says why not.
-    pub fn join(&mut self, join: Join, turn: &mut Turn<'_>) {
-        let Join { ticket, request, .. } = &join;
+    pub fn join(&mut self, join: Join<'_>, turn: &mut Turn<'_>) {
+        let Join { ticket, request, .. } = join;
         let is_unknown = request.member_id.is_empty();
         if !self.has_room_for(&request.member_id, turn.config.max_size) {
             self.remove(&request.member_id, turn);
-            turn.refuse_join(*ticket, Str::EMPTY, ErrorCode::GroupMaxSizeReached);
+            turn.refuse_join(ticket, Str::EMPTY, ErrorCode::GroupMaxSizeReached);
             return self.complete_join_if_ready(turn);
         }
         if !self.supports(&request.protocol_type, &request.protocols) {
-            return turn.refuse_join(
-                *ticket,
-                request.member_id.clone(),
-                ErrorCode::InconsistentGroupProtocol,
-            );
+            return turn.refuse_join(ticket, request.member_id.clone(), ErrorCode::InconsistentGroupProtocol);
         }
         if metadata_bytes(request) > turn.config.max_record_bytes {
-            return turn.refuse_join(*ticket, request.member_id.clone(), ErrorCode::MessageTooLarge);
+            return turn.refuse_join(ticket, request.member_id.clone(), ErrorCode::MessageTooLarge);
         }
         match &request.group_instance_id {
             _ if !is_unknown => self.join_known(join, turn),
@@ -86,7 +82,7 @@ impl Group {
     }
 
     /// Answers a new dynamic member with the id it is to come back with.
-    fn hand_out(&mut self, member_id: Str, join: &Join, turn: &mut Turn<'_>) {
+    fn hand_out(&mut self, member_id: Str, join: &Join<'_>, turn: &mut Turn<'_>) {
         if self.pending_count() >= MAX_PENDING_MEMBERS {
             return turn.refuse_join(join.ticket, Str::EMPTY, ErrorCode::GroupMaxSizeReached);
         }
@@ -95,7 +91,7 @@ impl Group {
         turn.refuse_join(join.ticket, member_id, ErrorCode::MemberIdRequired);
     }
 
-    fn add_joining(&mut self, member_id: Str, join: Join, turn: &mut Turn<'_>) {
+    fn add_joining(&mut self, member_id: Str, join: Join<'_>, turn: &mut Turn<'_>) {
         let Join { ticket, client, request, .. } = join;
         if self.members().is_empty() {
             self.protocol_type = Some(request.protocol_type.detached());
@@ -121,7 +117,7 @@ impl Group {
     }
 
     /// A client that brings a member id.
-    fn join_known(&mut self, join: Join, turn: &mut Turn<'_>) {
+    fn join_known(&mut self, join: Join<'_>, turn: &mut Turn<'_>) {
         let member_id = join.request.member_id.detached();
         if self.is_pending(&member_id) && join.request.group_instance_id.is_none() {
             return self.add_joining(member_id, join, turn);
@@ -139,14 +135,14 @@ impl Group {
                 turn.answer_join(ticket, self.joined(&member_id));
             }
             _ => {
-                self.update(&member_id, &request, ticket);
+                self.update(&member_id, request, ticket);
                 self.rebalance_or_complete_join(turn);
             }
         }
     }
 
     /// A static member that comes back without its member id takes the place of what it was before.
-    fn join_instead_of(&mut self, old_id: Str, join: Join, turn: &mut Turn<'_>) {
+    fn join_instead_of(&mut self, old_id: Str, join: Join<'_>, turn: &mut Turn<'_>) {
         let Join { ticket, version, request, random, .. } = join;
         let instance_id = request.group_instance_id.clone().unwrap_or_default();
         let member_id = new_member_id(&instance_id, random);
@@ -155,7 +151,7 @@ impl Group {
         if let Some(old) = self.replace_static_member(&old_id, member_id.clone()) {
             fence(&old_id, &old, turn);
         }
-        self.update(&member_id, &request, ticket);
+        self.update(&member_id, request, ticket);
         self.restart_session(&member_id, turn);
         if self.state != State::Stable {
             // A leader at work may already have been told of the old id, so it has to start over.

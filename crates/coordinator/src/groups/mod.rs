@@ -85,10 +85,11 @@ pub struct Client {
     pub host: Str,
 }
 
-/// What the machine decides about. All requests with a ticket are answered, in the same [`Output`] but for joins and syncs.
+/// What the machine decides about. All requests with a ticket are answered, in the same [`Output`] but for joins and
+/// syncs.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
-pub enum Event {
+pub enum Event<'a> {
     /// The log was replayed; sessions start now.
     Loaded,
     /// `random` makes up a new member's id.
@@ -97,51 +98,71 @@ pub enum Event {
         version: i16,
         client: Client,
         random: [u8; 16],
-        request: join_group::Request,
+        request: &'a join_group::Request,
     },
     SyncGroup {
         ticket: Ticket,
-        request: sync_group::Request,
+        request: &'a sync_group::Request,
     },
     Heartbeat {
         ticket: Ticket,
-        request: heartbeat::Request,
+        request: &'a heartbeat::Request,
     },
     LeaveGroup {
         ticket: Ticket,
         version: i16,
-        request: leave_group::Request,
+        request: &'a leave_group::Request,
     },
     /// Only of partitions that exist, with the topics' names and ids at every version.
     OffsetCommit {
         ticket: Ticket,
         version: i16,
-        request: offset_commit::Request,
+        request: &'a offset_commit::Request,
     },
-    /// Only of partitions that exist, by a producer whose transaction has been verified. The records are to be appended as part of it.
+    /// Only of partitions that exist, by a producer whose transaction has been verified. The records are to be
+    /// appended as part of it.
     TxnOffsetCommit {
         ticket: Ticket,
-        request: txn_offset_commit::Request,
+        request: &'a txn_offset_commit::Request,
     },
     /// Only of partitions that exist.
     OffsetDelete {
         ticket: Ticket,
-        request: offset_delete::Request,
+        request: &'a offset_delete::Request,
     },
     DeleteGroups {
         ticket: Ticket,
-        group_ids: Vec<Str>,
+        group_ids: &'a [Str],
     },
     /// A topic is gone.
-    TopicDeleted(Str),
+    TopicDeleted(&'a str),
     /// A deadline may have come.
     Tick,
 }
 
-/// The answer to a request.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub enum Answer {
+macro_rules! answers {
+    ($($kind:ident($response:ty),)*) => {
+        /// The answer to a request.
+        #[derive(Clone, Debug, PartialEq)]
+        #[allow(missing_docs)]
+        pub enum Answer {
+            $($kind($response),)*
+        }
+
+        $(impl TryFrom<Answer> for $response {
+            type Error = Answer;
+
+            fn try_from(answer: Answer) -> Result<$response, Answer> {
+                match answer {
+                    Answer::$kind(response) => Ok(response),
+                    answer => Err(answer),
+                }
+            }
+        })*
+    };
+}
+
+answers! {
     JoinGroup(join_group::Response),
     SyncGroup(sync_group::Response),
     Heartbeat(heartbeat::Response),
@@ -213,14 +234,14 @@ impl Coordinator {
     }
 
     /// Decides what follows from an event.
-    pub fn decide(&mut self, event: Event, now: Now) -> Output {
+    pub fn decide(&mut self, event: Event<'_>, now: Now) -> Output {
         let mut output = Output::default();
         let out = &mut output;
         let answer = match event {
             Event::Loaded => return self.loaded(now),
             Event::Tick => return self.tick(now),
             Event::TopicDeleted(topic) => {
-                self.delete_topic(&topic, out);
+                self.delete_topic(topic, out);
                 return output;
             }
             Event::JoinGroup { ticket, version, client, random, request } => {
@@ -228,23 +249,23 @@ impl Coordinator {
                 return output;
             }
             Event::SyncGroup { ticket, request } => {
-                self.sync(ticket, &request, out, now);
+                self.sync(ticket, request, out, now);
                 return output;
             }
             Event::Heartbeat { ticket, request } => {
-                (ticket, Answer::Heartbeat(self.heartbeat(&request, out, now)))
+                (ticket, Answer::Heartbeat(self.heartbeat(request, out, now)))
             }
             Event::LeaveGroup { ticket, version, request } => {
                 (ticket, Answer::LeaveGroup(self.leave(version, request, out, now)))
             }
             Event::OffsetCommit { ticket, version, request } => {
-                (ticket, Answer::OffsetCommit(self.commit(version, &request, out, now)))
+                (ticket, Answer::OffsetCommit(self.commit(version, request, out, now)))
             }
             Event::TxnOffsetCommit { ticket, request } => {
-                (ticket, Answer::TxnOffsetCommit(self.commit_in_transaction(&request, out, now)))
+                (ticket, Answer::TxnOffsetCommit(self.commit_in_transaction(request, out, now)))
             }
             Event::OffsetDelete { ticket, request } => {
-                (ticket, Answer::OffsetDelete(self.delete_offsets(&request, out)))
+                (ticket, Answer::OffsetDelete(self.delete_offsets(request, out)))
             }
             Event::DeleteGroups { ticket, group_ids } => {
                 (ticket, Answer::DeleteGroups(self.delete_groups(group_ids, out)))
@@ -314,12 +335,12 @@ impl Coordinator {
         output
     }
 
-    fn join(&mut self, join: join::Join, output: &mut Output, now: Now) {
-        let request = &join.request;
+    fn join(&mut self, join: join::Join<'_>, output: &mut Output, now: Now) {
+        let (ticket, request) = (join.ticket, join.request);
         let refuse = |output: &mut Output, error_code| {
             let member_id = request.member_id.clone();
             let response = join_group::Response { member_id, error_code, ..Default::default() };
-            output.answers.push((join.ticket, Answer::JoinGroup(response)));
+            output.answers.push((ticket, Answer::JoinGroup(response)));
         };
         if request.group_id.is_empty() {
             return refuse(output, ErrorCode::InvalidGroupId);
@@ -382,7 +403,7 @@ impl Coordinator {
     fn leave(
         &mut self,
         version: i16,
-        request: leave_group::Request,
+        request: &leave_group::Request,
         output: &mut Output,
         now: Now,
     ) -> leave_group::Response {
@@ -390,13 +411,11 @@ impl Coordinator {
             return leave_group::Response { error_code: ErrorCode::InvalidGroupId, ..Default::default() };
         }
         let takes_many = version >= 3;
-        let members = if takes_many {
-            request.members
-        } else {
-            vec![leave_group::MemberIdentity { member_id: request.member_id, ..Default::default() }]
-        };
+        let only =
+            [leave_group::MemberIdentity { member_id: request.member_id.clone(), ..Default::default() }];
+        let members = if takes_many { &request.members[..] } else { &only[..] };
         let results =
-            self.with_group(&request.group_id, output, now, |group, turn| group.leave(&members, turn));
+            self.with_group(&request.group_id, output, now, |group, turn| group.leave(members, turn));
         let results = results.unwrap_or_else(|| {
             members.iter().map(|member| membership::left(member, ErrorCode::UnknownMemberId)).collect()
         });
@@ -407,10 +426,10 @@ impl Coordinator {
         leave_group::Response { error_code, ..Default::default() }
     }
 
-    fn delete_groups(&mut self, group_ids: Vec<Str>, output: &mut Output) -> delete_groups::Response {
-        let results = group_ids.into_iter().map(|group_id| delete_groups::DeletableGroupResult {
-            error_code: self.delete_group(&group_id, output),
-            group_id,
+    fn delete_groups(&mut self, group_ids: &[Str], output: &mut Output) -> delete_groups::Response {
+        let results = group_ids.iter().map(|group_id| delete_groups::DeletableGroupResult {
+            group_id: group_id.clone(),
+            error_code: self.delete_group(group_id, output),
         });
         delete_groups::Response { results: results.collect(), ..Default::default() }
     }

@@ -278,7 +278,8 @@ impl Coordinator {
     }
 
     /// A deleted topic takes all offsets committed for it along, those of open transactions included.
-    pub(super) fn delete_topic(&mut self, topic: &Str, output: &mut Output) {
+    pub(super) fn delete_topic(&mut self, topic: &str, output: &mut Output) {
+        let topic = &Str::from(topic);
         for (group_id, group) in self.durable.groups() {
             for &partition in group.offsets.get(topic).into_iter().flatten().map(|(partition, _)| partition) {
                 output.records.push(record::offset_commit(group_id, topic, partition, None));

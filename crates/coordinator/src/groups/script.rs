@@ -69,7 +69,7 @@ impl World {
     }
 
     /// What a host does with an event.
-    pub fn handle(&mut self, event: Event, producer_id: Option<ProducerId>) -> Vec<(Ticket, Answer)> {
+    pub fn handle(&mut self, event: Event<'_>, producer_id: Option<ProducerId>) -> Vec<(Ticket, Answer)> {
         let output = self.machine.decide(event, self.clocks());
         for record in output.records {
             let _ = writeln!(self.report, "  -> append  {}", show_record(&record, self.wall_ahead_ms));
@@ -423,7 +423,7 @@ fn run_line(world: &mut World, line: &str) {
         ["commit_marker"] => world.append(Entry::Marker(producer_id(&words), true)),
         ["abort_marker"] => world.append(Entry::Marker(producer_id(&words), false)),
         ["delete_topic", topic] => {
-            world.handle(Event::TopicDeleted(Str::from(*topic)), None);
+            world.handle(Event::TopicDeleted(topic), None);
         }
         ["describe", group] => {
             let text = show_described(&world.machine.describe(&Str::from(*group), words.version(6)));
@@ -453,12 +453,23 @@ fn producer_id(words: &Words<'_>) -> ProducerId {
     ProducerId(words.number("producer").expect("producer="))
 }
 
+/// A script is short enough to keep all that was asked.
+fn leak<T>(request: T) -> &'static T {
+    Box::leak(Box::new(request))
+}
+
 /// `<client> <request> <group> ...`
-fn request(world: &mut World, ticket: Ticket, client: &str, command: &str, mut words: Words<'_>) -> Event {
+fn request(
+    world: &mut World,
+    ticket: Ticket,
+    client: &str,
+    command: &str,
+    mut words: Words<'_>,
+) -> Event<'static> {
     if command == "delete_groups" {
         return Event::DeleteGroups {
             ticket,
-            group_ids: words.plain.iter().map(|id| Str::from(*id)).collect(),
+            group_ids: words.plain.iter().map(|id| Str::from(*id)).collect::<Vec<_>>().leak(),
         };
     }
     let group_id = match words.plain.first() {
@@ -482,7 +493,13 @@ fn request(world: &mut World, ticket: Ticket, client: &str, command: &str, mut w
                 ..Default::default()
             };
             let client = Client { id: client.into(), host: "/127.0.0.1".into() };
-            Event::JoinGroup { ticket, version: words.version(9), client, random: world.random(), request }
+            Event::JoinGroup {
+                ticket,
+                version: words.version(9),
+                client,
+                random: world.random(),
+                request: leak(request),
+            }
         }
         "sync" => {
             let assignment = |(id, assignment): (Str, Bytes)| sync_group::SyncGroupRequestAssignment {
@@ -498,12 +515,12 @@ fn request(world: &mut World, ticket: Ticket, client: &str, command: &str, mut w
                 protocol_name: words.text("protocol"),
                 assignments: words.pairs("assign").unwrap_or_default().into_iter().map(assignment).collect(),
             };
-            Event::SyncGroup { ticket, request }
+            Event::SyncGroup { ticket, request: leak(request) }
         }
         "heartbeat" => {
             let (member_id, generation_id) = (words.member_id(), words.generation());
             let request = heartbeat::Request { group_id, generation_id, member_id, group_instance_id };
-            Event::Heartbeat { ticket, request }
+            Event::Heartbeat { ticket, request: leak(request) }
         }
         "leave" => {
             // `a-1`, `a-1@instance` or `@instance`
@@ -517,7 +534,7 @@ fn request(world: &mut World, ticket: Ticket, client: &str, command: &str, mut w
             };
             let members = words.plain.iter().map(identity).collect();
             let request = leave_group::Request { group_id, member_id: words.member_id(), members };
-            Event::LeaveGroup { ticket, version: words.version(5), request }
+            Event::LeaveGroup { ticket, version: words.version(5), request: leak(request) }
         }
         "commit" => {
             let topics = words.partitions().into_iter().map(|(name, partition_index, committed_offset)| {
@@ -541,7 +558,7 @@ fn request(world: &mut World, ticket: Ticket, client: &str, command: &str, mut w
                     .get("retention")
                     .map_or(-1, |time| parse_time(time).as_millis() as i64),
             };
-            Event::OffsetCommit { ticket, version: words.version(10), request }
+            Event::OffsetCommit { ticket, version: words.version(10), request: leak(request) }
         }
         "txn_commit" => {
             let topics = words.partitions().into_iter().map(|(name, partition_index, committed_offset)| {
@@ -561,7 +578,7 @@ fn request(world: &mut World, ticket: Ticket, client: &str, command: &str, mut w
                 group_instance_id,
                 ..Default::default()
             };
-            Event::TxnOffsetCommit { ticket, request }
+            Event::TxnOffsetCommit { ticket, request: leak(request) }
         }
         "delete_offsets" => {
             let topics = words.partitions().into_iter().map(|(name, partition_index, _)| {
@@ -570,7 +587,7 @@ fn request(world: &mut World, ticket: Ticket, client: &str, command: &str, mut w
             });
             Event::OffsetDelete {
                 ticket,
-                request: offset_delete::Request { topics: topics.collect(), group_id },
+                request: leak(offset_delete::Request { topics: topics.collect(), group_id }),
             }
         }
         command => panic!("{command} is no request"),

@@ -171,7 +171,7 @@ impl Simulation {
         }
     }
 
-    fn ask(&mut self, event: Event) {
+    fn ask(&mut self, event: Event<'_>) {
         let answers = self.world.handle(event, None);
         self.take(answers);
     }
@@ -195,7 +195,7 @@ impl Simulation {
         let version = consumer.version;
         let client = Client { id: Str::from(format!("c{at}")), host: "/::1".into() };
         let random = self.world.random();
-        self.ask(Event::JoinGroup { ticket, version, client, random, request });
+        self.ask(Event::JoinGroup { ticket, version, client, random, request: &request });
     }
 
     fn sync(&mut self, at: usize, members: &[join_group::JoinGroupResponseMember]) {
@@ -215,7 +215,7 @@ impl Simulation {
             assignments: members.iter().map(assignment).collect(),
             ..Default::default()
         };
-        self.ask(Event::SyncGroup { ticket, request });
+        self.ask(Event::SyncGroup { ticket, request: &request });
     }
 
     fn heartbeat(&mut self, at: usize) {
@@ -229,7 +229,7 @@ impl Simulation {
             member_id: consumer.member_id.clone(),
             group_instance_id: consumer.instance_id.clone(),
         };
-        let answers = self.world.handle(Event::Heartbeat { ticket, request }, None);
+        let answers = self.world.handle(Event::Heartbeat { ticket, request: &request }, None);
         let Some((_, Answer::Heartbeat(response))) = answers.first() else { panic!("{answers:?}") };
         match response.error_code {
             ErrorCode::None => {}
@@ -247,7 +247,7 @@ impl Simulation {
         self.consumers[at] = Consumer { instance_id: instance_id.clone(), version, ..Default::default() };
         let member = leave_group::MemberIdentity { member_id, group_instance_id: instance_id, reason: None };
         let request = leave_group::Request { group_id: GROUP, members: vec![member], ..Default::default() };
-        self.ask(Event::LeaveGroup { ticket, version: 5, request });
+        self.ask(Event::LeaveGroup { ticket, version: 5, request: &request });
     }
 
     fn commit(&mut self, at: usize) {
@@ -270,7 +270,7 @@ impl Simulation {
             ..Default::default()
         };
         let offset = self.world.log.len();
-        self.ask(Event::OffsetCommit { ticket, version: 9, request });
+        self.ask(Event::OffsetCommit { ticket, version: 9, request: &request });
         if self.world.log.len() > offset {
             self.committed = Some((offset, self.next_value));
         }
@@ -288,7 +288,7 @@ impl Simulation {
         let request =
             txn_offset_commit::Request { group_id: GROUP, topics: vec![topic], ..Default::default() };
         self.pending.insert(producer, (self.world.log.len(), self.next_value));
-        self.world.handle(Event::TxnOffsetCommit { ticket, request }, Some(ProducerId(producer)));
+        self.world.handle(Event::TxnOffsetCommit { ticket, request: &request }, Some(ProducerId(producer)));
         self.next_value += 1;
     }
 
