@@ -77,7 +77,7 @@ pub struct Identity {
 }
 
 /// The cluster's metadata. Only [`Cluster::apply`] changes it; deciding methods give records to apply.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Cluster {
     pub(super) identity: Identity,
     pub(super) fixed: StaticConfig,

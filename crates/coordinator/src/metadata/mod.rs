@@ -9,6 +9,8 @@ mod cluster;
 pub mod config;
 mod describe;
 mod record;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 pub use cluster::{Cluster, Identity, PRODUCER_ID_BLOCK_SIZE, ResourceType, Topic};

@@ -42,7 +42,7 @@ impl fmt::Display for Warning {
 }
 
 /// What the operator wrote in `server.properties` and on the command line.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StaticConfig {
     values: BTreeMap<&'static str, String>,
 }
