@@ -5,6 +5,7 @@
 //! recovery path is the error path.
 
 pub(crate) mod groups;
+pub(crate) mod internal_log;
 pub(crate) mod maintenance;
 pub(crate) mod metadata;
 pub(crate) mod transactions;

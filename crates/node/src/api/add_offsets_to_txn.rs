@@ -1,6 +1,8 @@
 //! AddOffsetsToTxn: the partition that a group's offsets go to joins a transaction.
 
-use oncelog_coordinator::transactions::{AddPartitions, Event, Producer, TransactionVersion, error_for_version};
+use oncelog_coordinator::transactions::{
+    AddPartitions, Event, Producer, TransactionVersion, error_for_version,
+};
 use oncelog_wire::add_offsets_to_txn::{Request, Response};
 use oncelog_wire::{ErrorCode, TopicPartition};
 

@@ -2,7 +2,9 @@
 //!
 //! Clients use versions 0 to 3, for one transaction. Later versions are for brokers, and carry several.
 
-use oncelog_coordinator::transactions::{AddPartitions, Event, Producer, TransactionVersion, error_for_version};
+use oncelog_coordinator::transactions::{
+    AddPartitions, Event, Producer, TransactionVersion, error_for_version,
+};
 use oncelog_wire::add_partitions_to_txn::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResult, AddPartitionsToTxnTopic,
     AddPartitionsToTxnTopicResult, AddPartitionsToTxnTransaction, Request, Response,
@@ -46,7 +48,8 @@ fn add(
     transaction: &AddPartitionsToTxnTransaction,
 ) -> Vec<AddPartitionsToTxnTopicResult> {
     let found = |topic: &str, index: i32| find(node, context, topic, index);
-    let all_found: Result<Vec<_>, _> = each(&transaction.topics).map(|(topic, index)| found(topic, index)).collect();
+    let all_found: Result<Vec<_>, _> =
+        each(&transaction.topics).map(|(topic, index)| found(topic, index)).collect();
     let Ok(partitions) = all_found else {
         return results(&transaction.topics, |topic, index| match found(topic, index) {
             Ok(_) => ErrorCode::OperationNotAttempted,

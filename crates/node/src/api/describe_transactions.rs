@@ -18,12 +18,18 @@ pub(crate) fn handle(node: &Node, context: &Context<'_>, request: Request) -> An
     Response { transaction_states: states.collect(), ..Response::default() }.into()
 }
 
-fn describe(node: &Node, context: &Context<'_>, transactional_id: &str) -> Result<TransactionState, ErrorCode> {
+fn describe(
+    node: &Node,
+    context: &Context<'_>,
+    transactional_id: &str,
+) -> Result<TransactionState, ErrorCode> {
     if transactional_id.is_empty() {
         return Err(ErrorCode::InvalidRequest);
     }
     node.transactions
-        .look_at(node, transactional_id, context.now, |coordinator| coordinator.describe(transactional_id).map(show))?
+        .look_at(node, transactional_id, context.now, |coordinator| {
+            coordinator.describe(transactional_id).map(show)
+        })?
         .ok_or(ErrorCode::TransactionalIdNotFound)
 }
 

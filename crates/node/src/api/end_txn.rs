@@ -1,6 +1,8 @@
 //! EndTxn: a producer commits or aborts. The answer comes when the markers are written and the end is recorded.
 
-use oncelog_coordinator::transactions::{EndTransaction, Event, Producer, TransactionVersion, error_for_version};
+use oncelog_coordinator::transactions::{
+    EndTransaction, Event, Producer, TransactionVersion, error_for_version,
+};
 use oncelog_records::MarkerKind;
 use oncelog_wire::end_txn::{Request, Response};
 
@@ -23,7 +25,8 @@ pub(crate) fn handle(node: &Node, context: &Context<'_>, request: Request) -> An
     });
     match ended {
         Ok(producer) => {
-            Response { producer_id: producer.id, producer_epoch: producer.epoch, ..Response::default() }.into()
+            Response { producer_id: producer.id, producer_epoch: producer.epoch, ..Response::default() }
+                .into()
         }
         Err(error) => Response {
             error_code: error_for_version(error, context.api_version, FENCED_SINCE),

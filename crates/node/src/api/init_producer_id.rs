@@ -14,7 +14,8 @@ const FENCED_SINCE: i16 = 4;
 pub(crate) fn handle(node: &Node, context: &Context<'_>, request: Request) -> Answer<Response> {
     match initialize(node, context, &request) {
         Ok(producer) => {
-            Response { producer_id: producer.id, producer_epoch: producer.epoch, ..Response::default() }.into()
+            Response { producer_id: producer.id, producer_epoch: producer.epoch, ..Response::default() }
+                .into()
         }
         Err(error) => Response {
             error_code: error_for_version(error, context.api_version, FENCED_SINCE),

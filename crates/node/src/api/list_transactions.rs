@@ -23,11 +23,12 @@ fn list(node: &Node, context: &Context<'_>, request: &Request) -> Result<Respons
     )?;
     let mut transaction_states = Vec::new();
     node.transactions.look_at_all(node, context.now, |coordinator| {
-        let listed = coordinator.list(&filter, context.now).map(|(transactional_id, metadata)| TransactionState {
-            transactional_id: transactional_id.clone(),
-            producer_id: metadata.producer.id,
-            transaction_state: metadata.state.name().into(),
-        });
+        let listed =
+            coordinator.list(&filter, context.now).map(|(transactional_id, metadata)| TransactionState {
+                transactional_id: transactional_id.clone(),
+                producer_id: metadata.producer.id,
+                transaction_state: metadata.state.name().into(),
+            });
         transaction_states.extend(listed);
     })?;
     Ok(Response { unknown_state_filters, transaction_states, ..Response::default() })

@@ -79,8 +79,9 @@ where
     let mut records = batch.records()?;
     while let Some(record) = records.next_record()? {
         let Some(key) = record.key else { continue };
-        visit(Bytes::copy_from_slice(key), record.value.map(Bytes::copy_from_slice))
-            .map_err(|error| Unreadable(format!("offset {}: {}", record.offset, Unreadable::from(error).0)))?;
+        visit(Bytes::copy_from_slice(key), record.value.map(Bytes::copy_from_slice)).map_err(|error| {
+            Unreadable(format!("offset {}: {}", record.offset, Unreadable::from(error).0))
+        })?;
     }
     Ok(())
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use oncelog_coordinator::metadata::config::BrokerConfig;
 use oncelog_coordinator::transactions::{
-    AddPartitions, Answer, Config, Coordinator, Event, Markers, Output, PartitionCheck, Producer, Record, TransactionVersion,
+    AddPartitions, Answer, Config, Coordinator, Event, Markers, Output, PartitionCheck, Producer, Record,
+    TransactionVersion,
 };
 use oncelog_log::Marker;
 use oncelog_wire::{ErrorCode, Now, ProducerId, Str, TopicPartition};
@@ -19,9 +20,9 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::OpenError;
 use super::internal_log;
-use crate::{Node, as_nanos};
 use crate::partition::Partition;
 use crate::topics::{TRANSACTION_STATE, Topics};
+use crate::{Node, as_nanos};
 
 /// How long a shard whose log has failed rests before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -66,7 +67,9 @@ impl Transactions {
             transactional_id_expiration: config.transactional_id_expiration,
             two_phase_commit_enable: config.transaction_two_phase_commit_enable,
         };
-        let topic = topics.by_name(&TRANSACTION_STATE).expect("the internal topics are there from the first start on");
+        let topic = topics
+            .by_name(&TRANSACTION_STATE)
+            .expect("the internal topics are there from the first start on");
         let partitions = topic.partitions();
         let shards = partitions.iter().map(|partition| {
             let machine = replay(partition, &config)?;
@@ -76,7 +79,11 @@ impl Transactions {
                 deadline: AtomicU64::new(NEVER),
             })
         });
-        Ok(Transactions { shards: shards.collect::<Result<_, OpenError>>()?, config, producer_ids: Mutex::default() })
+        Ok(Transactions {
+            shards: shards.collect::<Result<_, OpenError>>()?,
+            config,
+            producer_ids: Mutex::default(),
+        })
     }
 
     /// Finishes what was prepared when the broker stopped, and sets the timers.
@@ -169,7 +176,12 @@ impl Transactions {
     ///
     /// # Errors
     /// Where one of them cannot be had.
-    pub fn look_at_all(&self, node: &Node, now: Now, mut look: impl FnMut(&Coordinator)) -> Result<(), ErrorCode> {
+    pub fn look_at_all(
+        &self,
+        node: &Node,
+        now: Now,
+        mut look: impl FnMut(&Coordinator),
+    ) -> Result<(), ErrorCode> {
         self.shards.iter().try_for_each(|shard| {
             look(shard.enter(&self.config, node, now)?.machine());
             Ok(())
@@ -180,7 +192,9 @@ impl Transactions {
     pub fn topic_deleted(&self, node: &Node, topic: &str, now: Now) {
         for shard in &self.shards {
             // Where the log fails, the markers will be found to have nowhere to go.
-            let _ = shard.enter(&self.config, node, now).and_then(|mut held| held.decide(Event::TopicDeleted { topic }));
+            let _ = shard
+                .enter(&self.config, node, now)
+                .and_then(|mut held| held.decide(Event::TopicDeleted { topic }));
         }
     }
 
@@ -300,7 +314,12 @@ impl Drop for Held<'_> {
 }
 
 /// Writes each marker into its partition; tells those that refused.
-fn write_markers(node: &Node, shard: &Shard, markers: &Markers, now: Now) -> Vec<(TopicPartition, ErrorCode)> {
+fn write_markers(
+    node: &Node,
+    shard: &Shard,
+    markers: &Markers,
+    now: Now,
+) -> Vec<(TopicPartition, ErrorCode)> {
     let marker = Marker {
         producer_id: markers.producer.id,
         producer_epoch: markers.producer.epoch,
@@ -311,7 +330,10 @@ fn write_markers(node: &Node, shard: &Shard, markers: &Markers, now: Now) -> Vec
     let mut failed = Vec::new();
     for partition in &markers.partitions {
         if let Err(error) = node.append_marker(partition, &marker, now) {
-            tracing::warn!("{partition}: the marker of {} was not written: {error}", markers.transactional_id);
+            tracing::warn!(
+                "{partition}: the marker of {} was not written: {error}",
+                markers.transactional_id
+            );
             failed.push((partition.clone(), error));
         }
     }
