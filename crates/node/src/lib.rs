@@ -19,6 +19,7 @@ mod topics;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -71,6 +72,8 @@ pub struct Node {
     pub(crate) data: DataDir,
     random: Random,
     timer: Arc<Signal>,
+    /// The deadline that the shell was last told, in nanoseconds.
+    armed: AtomicU64,
 }
 
 impl Node {
@@ -104,6 +107,7 @@ impl Node {
             data,
             random,
             timer: Arc::default(),
+            armed: AtomicU64::new(u64::MAX),
         };
         node.transactions.recover(&node, now);
         Ok(node)
@@ -116,7 +120,11 @@ impl Node {
 
     /// When [`Node::tick`] is due, in monotonic time.
     pub fn next_deadline(&self) -> Option<Duration> {
-        [self.transactions.next_deadline(), self.groups.next_deadline()].into_iter().flatten().min()
+        // Whoever sets a deadline meanwhile finds that it is earlier than this, and fires the signal.
+        self.armed.store(u64::MAX, Ordering::SeqCst);
+        let earliest = [self.transactions.next_deadline(), self.groups.next_deadline()].into_iter().flatten().min();
+        self.armed.store(earliest.map_or(u64::MAX, as_nanos), Ordering::SeqCst);
+        earliest
     }
 
     /// Fires when [`Node::next_deadline`] may have come closer.
@@ -143,9 +151,11 @@ impl Node {
         host::maintenance::close(self, now)
     }
 
-    /// Says that a deadline may have come closer.
-    pub(crate) fn timer_changed(&self) {
-        self.timer.fire();
+    /// Says that there is a deadline that the shell may not know of.
+    pub(crate) fn timer_changed(&self, deadline: Duration) {
+        if as_nanos(deadline) < self.armed.load(Ordering::SeqCst) {
+            self.timer.fire();
+        }
     }
 
     /// Appends the marker that ends a transaction in a partition, and has the group coordinator see it where
@@ -181,4 +191,9 @@ impl Node {
     pub(crate) fn random_i32(&self) -> i32 {
         i32::from_be_bytes(self.random.bytes())
     }
+}
+
+/// A monotonic time in nanoseconds, as deadlines are kept where they have to be atomic.
+pub(crate) fn as_nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
