@@ -24,7 +24,7 @@ use crate::partition::Partition;
 use crate::topics::{TRANSACTION_STATE, Topics};
 use crate::{Node, as_nanos};
 
-/// How long a shard whose log has failed rests before it is tried again.
+/// How long a shard whose log has failed rests before its log is replayed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A deadline that never comes.
@@ -89,9 +89,8 @@ impl Transactions {
     /// Finishes what was prepared when the broker stopped, and sets the timers.
     pub fn recover(&self, node: &Node, now: Now) {
         for shard in &self.shards {
-            let mut held = Held { node, shard, now, machine: shard.machine.lock() };
             // A failure has been logged, and the shard is tried again.
-            let _ = held.decide(Event::Loaded);
+            let _ = shard.lock(node, now).decide(Event::Loaded);
         }
     }
 
@@ -183,7 +182,7 @@ impl Transactions {
         mut look: impl FnMut(&Coordinator),
     ) -> Result<(), ErrorCode> {
         self.shards.iter().try_for_each(|shard| {
-            look(shard.enter(&self.config, node, now)?.machine());
+            look(shard.enter(node, now)?.machine());
             Ok(())
         })
     }
@@ -192,9 +191,7 @@ impl Transactions {
     pub fn topic_deleted(&self, node: &Node, topic: &str, now: Now) {
         for shard in &self.shards {
             // Where the log fails, the markers will be found to have nowhere to go.
-            let _ = shard
-                .enter(&self.config, node, now)
-                .and_then(|mut held| held.decide(Event::TopicDeleted { topic }));
+            let _ = shard.enter(node, now).and_then(|mut held| held.decide(Event::TopicDeleted { topic }));
         }
     }
 
@@ -203,8 +200,22 @@ impl Transactions {
         let due = |shard: &&Shard| shard.deadline.load(Ordering::SeqCst) <= as_nanos(now.monotonic);
         for shard in self.shards.iter().filter(due) {
             // A failure has been logged, and the shard is tried again.
-            let _ = shard.enter(&self.config, node, now).and_then(|mut held| held.decide(Event::Tick));
+            let _ = self.tick_shard(node, shard, now);
         }
+    }
+
+    fn tick_shard(&self, node: &Node, shard: &Shard, now: Now) -> Result<(), ErrorCode> {
+        let mut held = shard.lock(node, now);
+        if held.machine.is_none() {
+            let machine = replay(&shard.partition, &self.config).map_err(|error| {
+                tracing::error!("{error}");
+                ErrorCode::NotCoordinator
+            })?;
+            *held.machine = Some(machine);
+            held.decide(Event::Loaded)?;
+        }
+        held.decide(Event::Tick)?;
+        Ok(())
     }
 
     /// When [`Transactions::tick`] is due.
@@ -215,23 +226,19 @@ impl Transactions {
 
     fn enter<'a>(&'a self, node: &'a Node, transactional_id: &str, now: Now) -> Result<Held<'a>, ErrorCode> {
         let shard = &self.shards[internal_log::partition_for(transactional_id, self.shards.len())];
-        shard.enter(&self.config, node, now)
+        shard.enter(node, now)
     }
 }
 
 impl Shard {
-    /// Takes the lock, with a machine that is up to date.
-    fn enter<'a>(&'a self, config: &Config, node: &'a Node, now: Now) -> Result<Held<'a>, ErrorCode> {
-        let mut held = Held { node, shard: self, now, machine: self.machine.lock() };
-        if held.machine.is_none() {
-            let machine = replay(&self.partition, config).map_err(|error| {
-                tracing::error!("{error}");
-                ErrorCode::NotCoordinator
-            })?;
-            *held.machine = Some(machine);
-            held.decide(Event::Loaded)?;
-        }
-        Ok(held)
+    fn lock<'a>(&'a self, node: &'a Node, now: Now) -> Held<'a> {
+        Held { node, shard: self, now, machine: self.machine.lock() }
+    }
+
+    /// Takes the lock, if the coordinator is there.
+    fn enter<'a>(&'a self, node: &'a Node, now: Now) -> Result<Held<'a>, ErrorCode> {
+        let held = self.lock(node, now);
+        if held.machine.is_none() { Err(ErrorCode::CoordinatorLoadInProgress) } else { Ok(held) }
     }
 
     fn append(&self, records: Vec<Record>, machine: &mut Coordinator, now: Now) -> Result<(), ErrorCode> {
