@@ -6,7 +6,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use oncelog_coordinator::metadata::config::BrokerConfig;
@@ -18,17 +17,14 @@ use oncelog_log::Marker;
 use oncelog_wire::{ErrorCode, Now, ProducerId, Str, TopicPartition};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::OpenError;
-use super::internal_log;
+use super::deadline::Deadline;
+use super::{OpenError, internal_log};
+use crate::Node;
 use crate::partition::Partition;
 use crate::topics::{TRANSACTION_STATE, Topics};
-use crate::{Node, as_nanos};
 
 /// How long a shard whose log has failed rests before its log is replayed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// A deadline that never comes.
-const NEVER: u64 = u64::MAX;
 
 /// All transaction coordinators.
 pub(crate) struct Transactions {
@@ -43,8 +39,7 @@ struct Shard {
     partition: Arc<Partition>,
     /// None after an append has failed: the log has to be replayed.
     machine: Mutex<Option<Coordinator>>,
-    /// When the machine wants to be woken, in monotonic nanoseconds.
-    deadline: AtomicU64,
+    deadline: Deadline,
 }
 
 /// Batches of a transaction on their way into partitions that may not be part of it yet.
@@ -76,7 +71,7 @@ impl Transactions {
             Ok(Shard {
                 partition: partition.clone(),
                 machine: Mutex::new(Some(machine)),
-                deadline: AtomicU64::new(NEVER),
+                deadline: Deadline::new(None),
             })
         });
         Ok(Transactions {
@@ -197,7 +192,7 @@ impl Transactions {
 
     /// Does what is due.
     pub fn tick(&self, node: &Node, now: Now) {
-        let due = |shard: &&Shard| shard.deadline.load(Ordering::SeqCst) <= as_nanos(now.monotonic);
+        let due = |shard: &&Shard| shard.deadline.is_due(now.monotonic);
         for shard in self.shards.iter().filter(due) {
             // A failure has been logged, and the shard is tried again.
             let _ = self.tick_shard(node, shard, now);
@@ -220,8 +215,7 @@ impl Transactions {
 
     /// When [`Transactions::tick`] is due.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let earliest = self.shards.iter().map(|shard| shard.deadline.load(Ordering::SeqCst)).min()?;
-        (earliest != NEVER).then(|| Duration::from_nanos(earliest))
+        self.shards.iter().filter_map(|shard| shard.deadline.get()).min()
     }
 
     fn enter<'a>(&'a self, node: &'a Node, transactional_id: &str, now: Now) -> Result<Held<'a>, ErrorCode> {
@@ -311,11 +305,13 @@ impl Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let deadline = match self.machine.as_ref() {
-            Some(machine) => machine.next_deadline().map_or(NEVER, as_nanos),
-            None => as_nanos(self.now.monotonic + RETRY_AFTER),
+            Some(machine) => machine.next_deadline(),
+            None => Some(self.now.monotonic + RETRY_AFTER),
         };
-        if deadline < self.shard.deadline.swap(deadline, Ordering::SeqCst) {
-            self.node.timer_changed(Duration::from_nanos(deadline));
+        if self.shard.deadline.set(deadline)
+            && let Some(deadline) = deadline
+        {
+            self.node.timer_changed(deadline);
         }
     }
 }
