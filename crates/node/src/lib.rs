@@ -74,6 +74,8 @@ pub struct Node {
     timer: Arc<Signal>,
     /// The deadline that the shell was last told, in nanoseconds.
     armed: AtomicU64,
+    /// When all logs were last checkpointed, in monotonic nanoseconds.
+    checkpointed: AtomicU64,
 }
 
 impl Node {
@@ -108,6 +110,7 @@ impl Node {
             random,
             timer: Arc::default(),
             armed: AtomicU64::new(u64::MAX),
+            checkpointed: AtomicU64::new(as_nanos(now.monotonic)),
         };
         node.transactions.recover(&node, now);
         Ok(node)

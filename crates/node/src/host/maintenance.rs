@@ -1,20 +1,30 @@
 //! Looking after the logs: what has to be done now and then, whoever writes or reads.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use oncelog_log::LogError;
 use oncelog_wire::Now;
 
-use crate::Node;
+use crate::{Node, as_nanos};
 use crate::partition::Partition;
 
-/// A checkpoint is due for a log once this much has been written since the one before; recovery reads no more.
+/// A checkpoint is due for a log once this much has been written since the one before, or, with whatever has been
+/// written, once `log.flush.offset.checkpoint.interval.ms` have passed; recovery reads no more.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
 
 /// Retention, expiry of producers, deferred rolls and checkpoints, log by log.
 pub(crate) fn run(node: &Node, now: Now) {
+    let last = Duration::from_nanos(node.checkpointed.load(Ordering::Relaxed));
+    let is_time = now.monotonic.saturating_sub(last) >= node.config.log_flush_offset_checkpoint_interval;
+    if is_time {
+        node.checkpointed.store(as_nanos(now.monotonic), Ordering::Relaxed);
+    }
+    let checkpoint_bytes = if is_time { 1 } else { CHECKPOINT_BYTES };
     let mut points = Vec::new();
     let mut has_moved = false;
     node.for_each_partition(|partition| {
-        has_moved |= maintain(partition, now).unwrap_or_else(|error| {
+        has_moved |= maintain(partition, checkpoint_bytes, now).unwrap_or_else(|error| {
             tracing::error!("{}-{}: {error}", partition.topic, partition.index);
             false
         });
@@ -26,7 +36,7 @@ pub(crate) fn run(node: &Node, now: Now) {
 }
 
 /// Looks after one log; says whether its checkpoint has moved.
-fn maintain(partition: &Partition, now: Now) -> Result<bool, LogError> {
+fn maintain(partition: &Partition, checkpoint_bytes: u64, now: Now) -> Result<bool, LogError> {
     let garbage = {
         let mut state = partition.lock();
         if state.is_deleted {
@@ -38,7 +48,7 @@ fn maintain(partition: &Partition, now: Now) -> Result<bool, LogError> {
     garbage.remove()?;
     let checkpoint = {
         let mut state = partition.lock();
-        match state.log.bytes_since_checkpoint() >= CHECKPOINT_BYTES {
+        match state.log.bytes_since_checkpoint() >= checkpoint_bytes {
             true => state.log.begin_checkpoint()?,
             false => None,
         }
