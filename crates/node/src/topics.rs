@@ -59,6 +59,11 @@ impl Topic {
         self.partitions.read().get(usize::try_from(index).ok()?).cloned()
     }
 
+    /// Whether there is a partition of that index.
+    pub fn has_partition(&self, index: i32) -> bool {
+        usize::try_from(index).is_ok_and(|index| index < self.partitions.read().len())
+    }
+
     /// Adds partitions behind the last.
     pub fn add_partitions(&self, more: impl IntoIterator<Item = Arc<Partition>>) {
         let mut partitions = self.partitions.write();

@@ -29,13 +29,25 @@ pub(crate) fn append(
     for (key, value) in records {
         builder.push(now.wall, Some(&key), value.as_deref());
     }
+    append_batch(partition, builder, now)?;
+    Ok(())
+}
+
+/// Appends a batch; gives the offset of its first record.
+///
+/// # Errors
+/// What a client of the coordinator is told of the failure.
+pub(crate) fn append_batch(partition: &Partition, builder: BatchBuilder, now: Now) -> Result<Offset, ErrorCode> {
     let bytes = builder.build();
     let batch = BatchView::parse(&bytes).expect("it was built just now");
-    partition.append_internal(&batch, now).map_err(|error| {
-        tracing::error!("{}-{}: {error}", partition.topic, partition.index);
+    let appended = partition.append_internal(&batch, now).map_err(|error| {
+        // That is no failure of the log but a producer's.
+        if error.code() != ErrorCode::InvalidProducerEpoch {
+            tracing::error!("{}-{}: {error}", partition.topic, partition.index);
+        }
         coordinator_error(error.code())
     })?;
-    Ok(())
+    Ok(appended.base_offset)
 }
 
 /// What a failure of the coordinator's log means to its clients, as Kafka maps it.

@@ -1,0 +1,41 @@
+//! OffsetDelete: a group forgets how far it has read.
+
+use oncelog_coordinator::groups::Event;
+use oncelog_wire::ErrorCode;
+use oncelog_wire::offset_delete::{OffsetDeleteResponsePartition, Request, Response};
+
+use crate::Node;
+use crate::context::Context;
+use crate::reply::Answer;
+
+pub(crate) fn handle(node: &Node, context: &Context<'_>, mut request: Request) -> Answer<Response> {
+    let refused = take_unknown(node, &mut request);
+    let request = &request;
+    let event = |ticket| Event::OffsetDelete { ticket, request };
+    let answer = node.groups.answer(node, &request.group_id, context.now, event);
+    let mut response: Response =
+        answer.unwrap_or_else(|error_code| Response { error_code, ..Response::default() });
+    for (topic, refused) in response.topics.iter_mut().zip(refused) {
+        topic.partitions.extend(refused);
+    }
+    response.into()
+}
+
+/// Takes out the partitions that do not exist; gives the answers for them, topic by topic.
+fn take_unknown(node: &Node, request: &mut Request) -> Vec<Vec<OffsetDeleteResponsePartition>> {
+    let topics = request.topics.iter_mut().map(|topic| {
+        let found = node.topics.by_name(&topic.name);
+        let mut refused = Vec::new();
+        topic.partitions.retain(|partition| {
+            let partition_index = partition.partition_index;
+            let exists = found.as_ref().is_some_and(|found| found.has_partition(partition_index));
+            if !exists {
+                let error_code = ErrorCode::UnknownTopicOrPartition;
+                refused.push(OffsetDeleteResponsePartition { partition_index, error_code });
+            }
+            exists
+        });
+        refused
+    });
+    topics.collect()
+}
