@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -85,10 +84,10 @@ func unique(name string) string {
 	return name + "-" + hex.EncodeToString(random[:])
 }
 
-// settle waits SETTLE_SECONDS (not at all if unset) where Apache Kafka, unlike oncelog, answers before all is in place:
-// before the markers of a transaction are written, before the brokers know of a topic, before coordinators are loaded.
+// settle, with APACHE_KAFKA set, waits where Apache Kafka, unlike oncelog, answers before all is in place: before the
+// markers of a transaction are written, before the brokers know of a topic, before coordinators are loaded.
 func settle() {
-	var seconds float64
-	fmt.Sscan(os.Getenv("SETTLE_SECONDS"), &seconds)
-	time.Sleep(time.Duration(seconds * float64(time.Second)))
+	if os.Getenv("APACHE_KAFKA") != "" {
+		time.Sleep(1500 * time.Millisecond)
+	}
 }

@@ -69,10 +69,10 @@ export const unique = (name) => `${name}-${randomBytes(4).toString('hex')}`;
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /**
- * Waits SETTLE_SECONDS (not at all if unset) where Apache Kafka, unlike oncelog, answers before all is in place:
- * before the markers of a transaction are written, before the brokers know of a topic, before coordinators are loaded.
+ * With APACHE_KAFKA set, waits where Apache Kafka, unlike oncelog, answers before all is in place: before the markers of a
+ * transaction are written, before the brokers know of a topic, before coordinators are loaded.
  */
-export const settle = () => sleep(1000 * Number(process.env.SETTLE_SECONDS ?? 0));
+export const settle = () => sleep(process.env.APACHE_KAFKA ? 1500 : 0);
 
 /** Waits until the condition holds. */
 export async function eventually(what, holds, seconds = 30) {

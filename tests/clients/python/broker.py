@@ -95,9 +95,9 @@ def unique(name):
 
 
 def settle():
-    """Waits SETTLE_SECONDS (none if unset) where Apache Kafka, unlike oncelog, answers before all is in place:
-    before the markers of a transaction are written, before the brokers know of a topic, before the coordinators are loaded."""
-    time.sleep(float(os.environ.get("SETTLE_SECONDS", "0")))
+    """With APACHE_KAFKA set, waits where Apache Kafka, unlike oncelog, answers before all is in place: before the markers
+    of a transaction are written, before the brokers know of a topic, before the coordinators are loaded."""
+    time.sleep(1.5 if os.environ.get("APACHE_KAFKA") else 0)
 
 
 def eventually(check, seconds=30, every=0.05):
