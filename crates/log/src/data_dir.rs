@@ -159,7 +159,15 @@ impl DataDir {
             recovery_point: points.recovery_point,
             log_start_offset: points.log_start_offset,
         };
-        opening.open(now)
+        let log = opening.open(now)?;
+        if log.recovery_point < points.recovery_point {
+            // What comes in place of the lost end must not be taken for what had reached the device.
+            if let Some(known) = self.points.lock().get_mut(topic_partition) {
+                known.recovery_point = log.recovery_point;
+            }
+            self.write_points()?;
+        }
+        Ok(log)
     }
 
     /// Deletes the files of a log, whose [`Log`] must not be used any more. No error where there are none.

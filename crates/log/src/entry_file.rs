@@ -80,7 +80,7 @@ impl<const N: usize> EntryFile<N> {
     /// Appends an entry; it may stay in memory until the next flush.
     pub(crate) fn push(&mut self, entry: [u8; N]) {
         self.buffer.push(entry);
-        if self.buffer.len() % BUFFERED == 0
+        if self.buffer.len().is_multiple_of(BUFFERED)
             && let Err(error) = self.flush()
         {
             tracing::warn!("{error}; the entries are kept in memory");
@@ -108,6 +108,9 @@ impl<const N: usize> EntryFile<N> {
 
     /// Keeps the first `count` entries.
     pub(crate) fn truncate(&mut self, count: u32) -> Result<(), LogError> {
+        if count >= self.len() {
+            return Ok(());
+        }
         if let Some(buffered) = count.checked_sub(self.written) {
             self.buffer.truncate(buffered as usize);
         } else {

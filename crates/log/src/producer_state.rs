@@ -270,10 +270,6 @@ impl ProducerStates {
         self.producers.iter().map(|(id, state)| (*id, state))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.producers.is_empty()
-    }
-
     /// Takes over what a snapshot says of one producer.
     pub(crate) fn restore(&mut self, producer_id: ProducerId, state: ProducerState) {
         if state.has_open_transaction() {

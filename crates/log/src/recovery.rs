@@ -159,6 +159,9 @@ impl Log {
                 Some(next) if is_settled && is_sound => Extent { end_offset: next, is_cut: false },
                 _ => self.scan_segment(&mut segment, scan, &mut scanned)?,
             };
+            if next.is_some() {
+                segment.seal()?;
+            }
             scanned.is_cut |= extent.is_cut;
             self.log_end_offset = next.filter(|_| is_settled).unwrap_or(extent.end_offset);
             self.segments.push(segment);
@@ -176,17 +179,16 @@ impl Log {
         let length = segment.size;
         let mut rebuilt_from = scan.keep_below;
         segment.truncate_indexes(scan.keep_below)?;
-        let mut start = segment.offset_index.last()?.map_or(0, |entry| entry.position);
-        if start > 0 && !self.is_entry_sound(segment, length)? {
+        if !self.is_entry_sound(segment, length)? {
             tracing::warn!("{}: the index is wrong; made anew", segment.batches.file().path().display());
             segment.truncate_indexes(segment.base_offset)?;
-            (start, rebuilt_from) = (0, segment.base_offset);
+            rebuilt_from = segment.base_offset;
         }
         if rebuilt_from < Offset(i64::MAX) {
             let from = scanned.indexed_from.map_or(rebuilt_from, |other| other.min(rebuilt_from));
             scanned.indexed_from = Some(from);
         }
-        segment.rewind(start)?;
+        segment.rewind()?;
         let walked = self.walk(segment, length, scan.check_from);
         let end_offset = match walked {
             Ok(end_offset) => return Ok(Extent { end_offset, is_cut: false }),
@@ -203,6 +205,7 @@ impl Log {
         };
         let path = segment.batches.file().path();
         segment.batches.open()?.truncate(u64::from(segment.size)).on("truncate", path)?;
+        segment.truncate_indexes(end_offset)?;
         Ok(Extent { end_offset, is_cut: true })
     }
 
@@ -224,13 +227,24 @@ impl Log {
         let interval = self.config.index_interval_bytes;
         let mut next_offset = segment.base_offset;
         let batches = segment.batches.clone();
+        // The CRC covers neither offset nor epoch. New batches follow one another without a gap (compaction leaves
+        // some, but only in what has reached the device), and their epoch was noted before they were written.
+        let must_learn_epochs = self.epochs.latest().is_none();
         let epochs = &mut self.epochs;
         let mut take = |segment: &mut Segment, header: &BatchHeader| {
-            if header.base_offset() < next_offset {
-                return Err(batches.corrupt(segment.size, "the offset of the batch comes twice"));
+            let (offset, epoch) = (header.base_offset(), header.partition_leader_epoch());
+            if offset < next_offset || offset > next_offset.max(check_from) {
+                return Err(
+                    batches.corrupt(segment.size, format!("offset {offset} where {next_offset} should be"))
+                );
             }
-            if epochs.latest().is_none_or(|latest| latest.epoch < header.partition_leader_epoch()) {
-                epochs.assign(header.partition_leader_epoch(), header.base_offset());
+            if must_learn_epochs && epochs.latest().is_none_or(|latest| latest.epoch < epoch) {
+                epochs.assign(epoch, offset);
+            }
+            let known_epoch = epochs.epoch_at(offset);
+            if offset >= check_from && known_epoch != epoch && known_epoch != LeaderEpoch::NONE {
+                return Err(batches
+                    .corrupt(segment.size, format!("offset {offset} was not written in epoch {epoch}")));
             }
             segment.note(header, interval);
             next_offset = header.next_offset();
@@ -288,17 +302,20 @@ impl Log {
     /// Takes the newest sound snapshot that is not beyond `limit`, and replays what follows it.
     fn load_producers(&mut self, limit: Offset) -> Result<(), LogError> {
         let mut from = self.segments.first().map_or(self.log_end_offset, |first| first.base_offset);
+        let mut is_loaded = false;
         for offset in std::mem::take(&mut self.snapshots).into_iter().rev() {
             let path = self.directory.join(file_name(offset, producer_snapshot::EXTENSION));
             if offset > self.log_end_offset {
                 self.pool.disk().remove_file(&path).on("remove", &path)?;
                 continue;
             }
-            let is_wanted = offset <= limit && from <= offset && self.producers.is_empty();
-            if is_wanted && from < offset {
+            if offset <= limit && !is_loaded {
                 let content = read_file(self.pool.disk(), &path, MAX_SNAPSHOT_BYTES).on("read", &path)?;
                 match producer_snapshot::decode(&content) {
-                    Ok(producers) => (self.producers, from) = (producers, offset),
+                    Ok(producers) => {
+                        (self.producers, is_loaded) = (producers, true);
+                        from = from.max(offset);
+                    }
                     Err(reason) => {
                         tracing::warn!("{}: {reason}; doing without", path.display());
                         self.pool.disk().remove_file(&path).on("remove", &path)?;

@@ -152,15 +152,17 @@ impl Segment {
         self.size += header.size_in_bytes() as u32;
     }
 
-    /// Forgets the batches from `position` on, which an index entry points to (or which is the start), so that they can
-    /// be noted again.
-    pub(crate) fn rewind(&mut self, position: u32) -> Result<(), LogError> {
-        if position > 0 {
+    /// Forgets the batches from the one that the last index entry points to, so that they can be noted again.
+    pub(crate) fn rewind(&mut self) -> Result<(), LogError> {
+        let last = self.offset_index.last()?;
+        if last.is_some() {
             let first = self.batches.headers(0, self.size)?.next_batch();
             self.first_timestamp = first.ok().flatten().map(|first| first.header.max_timestamp());
         }
-        self.size = position;
+        self.size = last.map_or(0, |entry| entry.position);
         self.bytes_since_index_entry = 0;
+        // The time index may have been ahead: it gets an extra entry when a segment is closed.
+        self.time_index.truncate_to(last.map_or(self.base_offset, |entry| entry.last_offset.next()))?;
         self.largest = self.time_index.last();
         Ok(())
     }

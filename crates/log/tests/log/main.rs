@@ -2,4 +2,12 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod append_and_read;
+mod damage;
+mod data_dir;
+mod faults;
+mod model;
+mod offsets;
+mod retention;
+mod sequences;
+mod transactions;
 mod world;

@@ -82,6 +82,12 @@ impl World {
         data.write_checkpoints(log.points().into_iter()).unwrap();
     }
 
+    /// Notes where the log starts, without syncing it.
+    pub fn note_start(&mut self) {
+        let (data, log) = self.open.as_mut().unwrap();
+        data.write_checkpoints(log.points().into_iter()).unwrap();
+    }
+
     pub fn now(&self) -> Now {
         Now { monotonic: Duration::from_millis(self.now as u64), wall: Timestamp(self.now) }
     }
