@@ -12,7 +12,7 @@ fi
 classpath="target/classes:$(cat target/classpath)"
 if [ ! -f target/compiled ] || [ -n "$(find src -newer target/compiled -name '*.java' -print -quit)" ]; then
   rm -rf target/classes
-  javac --release 17 -proc:none -XDsuppressNotes -d target/classes -cp "$classpath" $(find src -name '*.java')
+  javac --release 17 -proc:none -Xlint:-removal -XDsuppressNotes -d target/classes -cp "$classpath" $(find src -name '*.java')
   touch target/compiled
 fi
 exec java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx768m \

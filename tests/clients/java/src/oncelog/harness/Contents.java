@@ -41,7 +41,7 @@ public final class Contents {
 
     /** Reads the partitions to their ends as a reader with this isolation sees them. */
     public static Contents read(String bootstrap, IsolationLevel isolation, Collection<TopicPartition> partitions) {
-        try (KafkaConsumer<String, String> consumer = Clients.consumer(bootstrap, isolation, Map.of())) {
+        try (KafkaConsumer<String, String> consumer = Clients.consumer(bootstrap, isolation, Map.of("fetch.max.wait.ms", 20))) {
             return new Contents(consumer, partitions);
         }
     }

@@ -12,6 +12,7 @@ import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.kafka.common.message.ApiVersionsResponseData;
 import org.apache.kafka.common.message.DescribeClusterResponseData;
@@ -163,7 +164,7 @@ public final class Proxy implements AutoCloseable {
 
         /** Waits until there is something to hold. */
         public void await() throws InterruptedException {
-            reached.await();
+            Check.that(reached.await(60, TimeUnit.SECONDS), "within a minute there is a request of " + api + " to hold");
         }
 
         /** Lets it go on. */
