@@ -128,6 +128,60 @@ impl World {
         response.responses.remove(0).partitions.remove(0)
     }
 
+    fn add_offsets(&mut self, producer: &Producer) -> ErrorCode {
+        let request = add_offsets_to_txn::Request {
+            transactional_id: producer.transactional_id.clone(),
+            producer_id: producer.id,
+            producer_epoch: producer.epoch,
+            group_id: "readers".into(),
+        };
+        self.ask(3, request).error_code
+    }
+
+    /// Stores in the transaction how far the group has read.
+    fn store(&mut self, version: i16, producer: &Producer, committed_offset: i64) -> ErrorCode {
+        let partition = txn_offset_commit::TxnOffsetCommitRequestPartition {
+            committed_offset: Offset(committed_offset),
+            committed_metadata: None,
+            ..Default::default()
+        };
+        let topic = txn_offset_commit::TxnOffsetCommitRequestTopic {
+            name: "orders".into(),
+            partitions: vec![partition],
+        };
+        let request = txn_offset_commit::Request {
+            transactional_id: producer.transactional_id.clone(),
+            group_id: "readers".into(),
+            producer_id: producer.id,
+            producer_epoch: producer.epoch,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        self.ask(version, request).topics[0].partitions[0].error_code
+    }
+
+    /// How far the group has read, as far as that is decided.
+    fn stored(&mut self) -> Result<i64, ErrorCode> {
+        let topic = offset_fetch::OffsetFetchRequestTopics {
+            name: "orders".into(),
+            partition_indexes: vec![0],
+            ..Default::default()
+        };
+        let group = offset_fetch::OffsetFetchRequestGroup {
+            group_id: "readers".into(),
+            topics: Some(vec![topic]),
+            ..Default::default()
+        };
+        let request =
+            offset_fetch::Request { groups: vec![group], require_stable: true, ..Default::default() };
+        let response = self.ask(8, request);
+        let partition = &response.groups[0].topics[0].partitions[0];
+        match partition.error_code {
+            ErrorCode::None => Ok(partition.committed_offset.0),
+            error => Err(error),
+        }
+    }
+
     fn describe(&mut self, transactional_id: &str) -> describe_transactions::TransactionState {
         let transactional_ids = vec![transactional_id.into()];
         self.ask(0, describe_transactions::Request { transactional_ids }).transaction_states.remove(0)
@@ -413,4 +467,48 @@ fn an_administrator_can_end_a_transaction_in_a_partition() {
     assert_eq!(codes, [ErrorCode::None, ErrorCode::UnknownTopicOrPartition]);
     assert_eq!(world.watermarks(ORDERS), (2, 2));
     assert_eq!(describe(&mut world)[0].active_producers[0].current_txn_start_offset, Offset::NONE);
+}
+
+#[test]
+fn offsets_count_if_their_transaction_is_committed() {
+    let mut world = world();
+    let unstable = Err(ErrorCode::UnstableOffsetCommit);
+    let mut producer = world.init("pay");
+    assert_eq!(world.store(5, &producer, 3), ErrorCode::None);
+    assert_eq!(world.stored(), unstable);
+    producer = world.end(5, &producer, true).unwrap();
+    assert_eq!(world.stored(), Ok(3));
+    assert_eq!(world.store(5, &producer, 7), ErrorCode::None);
+    assert_eq!(world.stored(), unstable);
+    producer = world.end(5, &producer, false).unwrap();
+    assert_eq!(world.stored(), Ok(3));
+
+    // Before KIP-890 a client adds the partition of its group, and keeps its epoch.
+    assert_eq!(world.store(4, &producer, 9), ErrorCode::TransactionAbortable);
+    assert_eq!(world.store(3, &producer, 9), ErrorCode::InvalidTxnState);
+    assert_eq!(world.add_offsets(&producer), ErrorCode::None);
+    assert_eq!(world.store(3, &producer, 9), ErrorCode::None);
+    assert_eq!(world.stored(), unstable);
+    assert_eq!(world.end(3, &producer, true), Ok(producer.clone()));
+    assert_eq!(world.stored(), Ok(9));
+}
+
+#[test]
+fn offsets_of_an_open_transaction_survive_a_kill() {
+    let mut world = world();
+    let producer = world.init("pay");
+    assert_eq!(world.write(12, &producer, REFUNDS, 0), ErrorCode::None);
+    assert_eq!(world.store(5, &producer, 3), ErrorCode::None);
+    let mut restarted = world.after_a_kill();
+    assert_eq!(restarted.stored(), Err(ErrorCode::UnstableOffsetCommit));
+    assert!(restarted.end(5, &producer, true).is_ok());
+    assert_eq!(restarted.stored(), Ok(3));
+    assert_eq!(restarted.after_a_kill().stored(), Ok(3));
+    // In the world that was left behind, a new instance comes instead.
+    let successor = world.init("pay");
+    assert_eq!(world.stored(), Ok(-1));
+    assert_eq!(world.store(5, &producer, 4), ErrorCode::InvalidProducerEpoch);
+    assert_eq!(world.store(5, &successor, 4), ErrorCode::None);
+    assert!(world.end(5, &successor, true).is_ok());
+    assert_eq!(world.stored(), Ok(4));
 }
