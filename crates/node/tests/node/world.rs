@@ -1,0 +1,102 @@
+//! A node with its disk and its clocks, and the one client that talks to it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use oncelog_log::{Disk, FileDisk, MemoryDisk};
+use oncelog_node::config::StaticConfig;
+use oncelog_node::{Connection, Node, NodeOptions, Reply};
+use oncelog_wire::{Chunk, Now, Request, RequestHeader, Timestamp, Writer, decode_response, encode_request};
+
+/// A node, its disk, and its clocks.
+pub struct World {
+    pub node: Node,
+    pub now: Now,
+    directory: PathBuf,
+    memory: Option<MemoryDisk>,
+    properties: StaticConfig,
+}
+
+impl World {
+    /// A new node in memory, with these lines of configuration.
+    pub fn new(properties: &str) -> World {
+        World::open(Some(MemoryDisk::new()), PathBuf::from("/data"), properties)
+    }
+
+    /// A node in a directory of the file system.
+    pub fn in_directory(directory: &Path) -> World {
+        World::open(None, directory.to_owned(), "")
+    }
+
+    fn open(memory: Option<MemoryDisk>, directory: PathBuf, text: &str) -> World {
+        let mut properties = StaticConfig::default();
+        properties.read_properties(text).unwrap();
+        let now = Now { monotonic: Duration::from_secs(1), wall: Timestamp(1_700_000_000_000) };
+        let node = start(memory.as_ref(), &directory, &properties, now);
+        World { node, now, directory, memory, properties }
+    }
+
+    /// What another start finds after the broker was killed at this moment (in memory only).
+    pub fn after_a_kill(&self) -> World {
+        let memory = self.memory.as_ref().unwrap().snapshot();
+        let node = start(Some(&memory), &self.directory, &self.properties, self.now);
+        World {
+            node,
+            now: self.now,
+            directory: self.directory.clone(),
+            memory: Some(memory),
+            properties: self.properties.clone(),
+        }
+    }
+
+    /// The answer to a request that is answered at once.
+    pub fn ask<R: Request>(&mut self, version: i16, request: R) -> R::Response {
+        let header =
+            RequestHeader { api_key: R::KEY, api_version: version, correlation_id: 7, client_id: None };
+        let frame = gather(encode_request(&header, &request, &mut Writer::new()));
+        let connection = Connection {
+            id: 1,
+            client_host: "/127.0.0.1".into(),
+            listener: "PLAINTEXT".into(),
+            advertised_host: "localhost".into(),
+            advertised_port: 9092,
+        };
+        match self.node.handle(&connection, frame.slice(4..), self.now) {
+            Reply::Send(frame) => decode_response::<R>(version, gather(frame).slice(4..)).unwrap().1,
+            Reply::Wait(_) => panic!("the answer has to wait"),
+            Reply::Silent => panic!("there is no answer"),
+            Reply::Close(reason) => panic!("the connection was closed: {reason}"),
+        }
+    }
+}
+
+fn start(memory: Option<&MemoryDisk>, directory: &Path, properties: &StaticConfig, now: Now) -> Node {
+    let config = properties.broker().unwrap();
+    let mut seed = now.monotonic.as_nanos() as u64;
+    let random = Box::new(move |bytes: &mut [u8]| {
+        for byte in bytes {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *byte = (seed >> 56) as u8;
+        }
+    });
+    let disk: Arc<dyn Disk> = match memory {
+        Some(memory) => Arc::new(memory.clone()),
+        None => Arc::new(FileDisk::new()),
+    };
+    let options =
+        NodeOptions { properties: properties.clone(), config, disk, directory: directory.to_owned(), random };
+    Node::open(options, now).unwrap()
+}
+
+fn gather(chunks: Vec<Chunk>) -> Bytes {
+    let mut bytes = BytesMut::new();
+    for chunk in chunks {
+        match chunk {
+            Chunk::Bytes(more) => bytes.extend_from_slice(&more),
+            Chunk::File(slice) => panic!("a file, where the answer is read in memory: {slice:?}"),
+        }
+    }
+    bytes.freeze()
+}
