@@ -1,6 +1,8 @@
 //! Topics and configs through a whole node: what is decided is stored, seen by everyone, and survives.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use oncelog_records::BatchBuilder;
 use oncelog_wire::*;
@@ -10,7 +12,7 @@ use crate::world::World;
 const TOPIC: i8 = 2;
 
 impl World {
-    fn create(&mut self, name: &str, num_partitions: i32, configs: &[(&str, &str)]) -> ErrorCode {
+    fn create(&self, name: &str, num_partitions: i32, configs: &[(&str, &str)]) -> ErrorCode {
         let config = |&(name, value): &(&str, &str)| create_topics::CreatableTopicConfig {
             name: name.into(),
             value: Some(value.into()),
@@ -26,13 +28,13 @@ impl World {
         self.ask(7, request).topics[0].error_code
     }
 
-    fn delete(&mut self, name: &str) -> ErrorCode {
+    fn delete(&self, name: &str) -> ErrorCode {
         let topics = vec![delete_topics::DeleteTopicState { name: Some(name.into()), ..Default::default() }];
         let request = delete_topics::Request { topics, ..Default::default() };
         self.ask(6, request).responses[0].error_code
     }
 
-    fn metadata(&mut self, version: i16, names: Option<&[&str]>, may_create: bool) -> metadata::Response {
+    fn metadata(&self, version: i16, names: Option<&[&str]>, may_create: bool) -> metadata::Response {
         let topic =
             |name: &&str| metadata::MetadataRequestTopic { name: Some((*name).into()), ..Default::default() };
         let topics = names.map(|names| names.iter().map(topic).collect());
@@ -42,11 +44,11 @@ impl World {
         )
     }
 
-    fn topic(&mut self, name: &str) -> metadata::MetadataResponseTopic {
+    fn topic(&self, name: &str) -> metadata::MetadataResponseTopic {
         self.metadata(13, Some(&[name]), false).topics.remove(0)
     }
 
-    fn produce(&mut self, topic: &str, index: i32, size: usize) -> (ErrorCode, Offset) {
+    fn produce(&self, topic: &str, index: i32, size: usize) -> (ErrorCode, Offset) {
         let mut builder = BatchBuilder::new();
         builder.push(self.now.wall, None, Some(&vec![b'x'; size]));
         let data = produce::PartitionProduceData { index, records: Some(builder.build().into()) };
@@ -60,7 +62,7 @@ impl World {
         (response.error_code, response.base_offset)
     }
 
-    fn config(&mut self, name: &str, key: &str) -> String {
+    fn config(&self, name: &str, key: &str) -> String {
         let resource = describe_configs::DescribeConfigsResource {
             resource_type: TOPIC,
             resource_name: name.into(),
@@ -72,7 +74,7 @@ impl World {
         result.configs.remove(0).value.unwrap().to_string()
     }
 
-    fn set_config(&mut self, resource_type: i8, name: &str, key: &str, value: &str) -> ErrorCode {
+    fn set_config(&self, resource_type: i8, name: &str, key: &str, value: &str) -> ErrorCode {
         let config = incremental_alter_configs::AlterableConfig {
             name: key.into(),
             config_operation: 0,
@@ -87,21 +89,21 @@ impl World {
         self.ask(1, request).responses[0].error_code
     }
 
-    fn producer_id(&mut self) -> ProducerId {
+    fn producer_id(&self) -> ProducerId {
         self.ask(4, init_producer_id::Request { transactional_id: None, ..Default::default() }).producer_id
     }
 }
 
 #[test]
 fn topics_configs_and_producer_ids_survive_a_kill() {
-    let mut world = World::new("");
+    let world = World::new("");
     assert_eq!(world.create("t", 3, &[("retention.ms", "5000")]), ErrorCode::None);
     assert_eq!(world.create("gone", 1, &[]), ErrorCode::None);
     assert_eq!(world.produce("t", 2, 1), (ErrorCode::None, Offset(0)));
     assert_eq!(world.delete("gone"), ErrorCode::None);
     let (before, producer_id) = (world.topic("t"), world.producer_id());
 
-    let mut world = world.after_a_kill();
+    let world = world.after_a_kill();
     assert_eq!(world.topic("t"), before);
     assert_eq!(before.partitions.len(), 3);
     assert_eq!(world.topic("gone").error_code, ErrorCode::UnknownTopicOrPartition);
@@ -112,7 +114,7 @@ fn topics_configs_and_producer_ids_survive_a_kill() {
 
 #[test]
 fn a_topic_made_again_has_another_id_and_none_of_the_records() {
-    let mut world = World::new("");
+    let world = World::new("");
     assert_eq!(world.create("t", 1, &[("retention.ms", "5000")]), ErrorCode::None);
     assert_eq!(world.produce("t", 0, 1).0, ErrorCode::None);
     let first = world.topic("t").topic_id;
@@ -125,9 +127,30 @@ fn a_topic_made_again_has_another_id_and_none_of_the_records() {
 }
 
 #[test]
+fn a_topic_that_comes_and_goes_while_it_is_written_is_there_or_unknown() {
+    let world = World::new("");
+    let is_over = AtomicBool::new(false);
+    let write = || {
+        while !is_over.load(Ordering::Relaxed) {
+            let (code, _) = world.produce("t", 0, 1);
+            assert!(matches!(code, ErrorCode::None | ErrorCode::UnknownTopicOrPartition), "{code}");
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(write);
+        scope.spawn(write);
+        for _ in 0..200 {
+            assert_eq!(world.create("t", 1, &[]), ErrorCode::None);
+            assert_eq!(world.delete("t"), ErrorCode::None);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn files_of_a_topic_whose_deletion_was_cut_short_go_at_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
-    let mut world = World::in_directory(directory.path());
+    let world = World::in_directory(directory.path());
     assert_eq!(world.create("t", 1, &[]), ErrorCode::None);
     assert_eq!(world.produce("t", 0, 1).0, ErrorCode::None);
     let (log, aside) = (directory.path().join("t-0"), directory.path().join("aside"));
@@ -146,7 +169,7 @@ fn files_of_a_topic_whose_deletion_was_cut_short_go_at_the_next_start() {
     copy(&aside, &log);
     fs::remove_dir_all(&aside).unwrap();
 
-    let mut world = World::in_directory(directory.path());
+    let world = World::in_directory(directory.path());
     assert!(!log.exists());
     assert_eq!(world.create("t", 1, &[]), ErrorCode::None);
     assert_eq!(world.produce("t", 0, 1), (ErrorCode::None, Offset(0)));
@@ -154,7 +177,7 @@ fn files_of_a_topic_whose_deletion_was_cut_short_go_at_the_next_start() {
 
 #[test]
 fn metadata_creates_topics_where_client_and_broker_agree() {
-    let mut world = World::new("num.partitions=2");
+    let world = World::new("num.partitions=2");
     assert_eq!(world.topic("new").error_code, ErrorCode::UnknownTopicOrPartition);
     let response = world.metadata(12, Some(&["new", "a/b", "new"]), true);
     let told: Vec<_> =
@@ -166,14 +189,14 @@ fn metadata_creates_topics_where_client_and_broker_agree() {
         ErrorCode::UnknownTopicOrPartition
     );
 
-    let mut world = World::new("auto.create.topics.enable=false");
+    let world = World::new("auto.create.topics.enable=false");
     let response = world.metadata(12, Some(&["new"]), true);
     assert_eq!(response.topics[0].error_code, ErrorCode::UnknownTopicOrPartition);
 }
 
 #[test]
 fn metadata_names_all_topics_or_none_as_each_version_has_it() {
-    let mut world = World::new("");
+    let world = World::new("");
     assert_eq!(world.create("t", 1, &[]), ErrorCode::None);
     let names = |response: metadata::Response| {
         response.topics.iter().map(|topic| topic.name.as_ref().unwrap().to_string()).collect::<Vec<_>>()
@@ -199,10 +222,10 @@ fn metadata_names_all_topics_or_none_as_each_version_has_it() {
 
 #[test]
 fn topics_are_found_by_their_ids_from_version_12_on() {
-    let mut world = World::new("");
+    let world = World::new("");
     assert_eq!(world.create("t", 1, &[]), ErrorCode::None);
     let topic_id = world.topic("t").topic_id;
-    let mut by_id = |version, topic_id| {
+    let by_id = |version, topic_id| {
         let topics = vec![metadata::MetadataRequestTopic { topic_id, name: None }];
         world.ask(version, metadata::Request { topics: Some(topics), ..Default::default() }).topics.remove(0)
     };
@@ -214,7 +237,7 @@ fn topics_are_found_by_their_ids_from_version_12_on() {
 
 #[test]
 fn partitions_that_are_added_can_be_written_at_once() {
-    let mut world = World::new("");
+    let world = World::new("");
     assert_eq!(world.create("t", 1, &[]), ErrorCode::None);
     assert_eq!(world.produce("t", 1, 1).0, ErrorCode::UnknownTopicOrPartition);
     let topic = create_partitions::CreatePartitionsTopic { name: "t".into(), count: 2, assignments: None };
@@ -226,7 +249,7 @@ fn partitions_that_are_added_can_be_written_at_once() {
 
 #[test]
 fn configs_take_effect_at_once() {
-    let mut world = World::new("");
+    let world = World::new("");
     assert_eq!(world.create("t", 1, &[]), ErrorCode::None);
     assert_eq!(world.set_config(TOPIC, "t", "max.message.bytes", "200"), ErrorCode::None);
     assert_eq!(world.produce("t", 0, 500).0, ErrorCode::MessageTooLarge);
@@ -244,11 +267,11 @@ fn configs_take_effect_at_once() {
 
 #[test]
 fn partitions_are_described_page_by_page() {
-    let mut world = World::new("offsets.topic.num.partitions=1\ntransaction.state.log.num.partitions=1");
+    let world = World::new("offsets.topic.num.partitions=1\ntransaction.state.log.num.partitions=1");
     for (name, count) in [("a", 2), ("b", 3), ("c", 1)] {
         assert_eq!(world.create(name, count, &[]), ErrorCode::None);
     }
-    let mut page = |names: &[&str], limit, cursor: Option<(&str, i32)>| {
+    let page = |names: &[&str], limit, cursor: Option<(&str, i32)>| {
         let topic = |name: &&str| describe_topic_partitions::TopicRequest { name: (*name).into() };
         let cursor = cursor.map(|(name, partition_index)| describe_topic_partitions::Cursor {
             topic_name: name.into(),
@@ -279,7 +302,7 @@ fn partitions_are_described_page_by_page() {
 
 #[test]
 fn every_coordinator_is_this_broker() {
-    let mut world = World::new("");
+    let world = World::new("");
     let request = find_coordinator::Request { key: "g".into(), ..Default::default() };
     let response = world.ask(0, request.clone());
     assert_eq!((response.error_code, response.node_id, response.port), (ErrorCode::None, 1, 9092));
@@ -295,8 +318,8 @@ fn every_coordinator_is_this_broker() {
 
 #[test]
 fn the_cluster_is_this_broker() {
-    let mut world = World::new("");
-    let mut describe =
+    let world = World::new("");
+    let describe =
         |endpoint_type| world.ask(2, describe_cluster::Request { endpoint_type, ..Default::default() });
     let response = describe(1);
     assert_eq!((response.brokers.len(), response.controller_id), (1, 1));

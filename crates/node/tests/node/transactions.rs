@@ -8,8 +8,20 @@ use oncelog_wire::*;
 use crate::world::World;
 
 impl World {
+    /// Makes `orders` and `refunds`.
+    pub fn create_topics(&mut self) {
+        let topic = |name: &str| create_topics::CreatableTopic {
+            name: name.into(),
+            num_partitions: 2,
+            replication_factor: 1,
+            ..Default::default()
+        };
+        let topics = vec![topic("orders"), topic("refunds")];
+        self.ask(7, create_topics::Request { topics, ..Default::default() });
+    }
+
     /// Lets time pass, with every deadline on the way.
-    fn wait(&mut self, span: Duration) {
+    pub fn wait(&mut self, span: Duration) {
         let until = self.now.monotonic + span;
         while let Some(deadline) = self.node.next_deadline().filter(|&deadline| deadline <= until) {
             self.move_to(deadline.max(self.now.monotonic));
@@ -18,12 +30,12 @@ impl World {
         self.move_to(until);
     }
 
-    fn move_to(&mut self, monotonic: Duration) {
+    pub fn move_to(&mut self, monotonic: Duration) {
         self.now.wall = self.now.wall.plus_ms((monotonic - self.now.monotonic).as_millis() as i64);
         self.now.monotonic = monotonic;
     }
 
-    fn init(&mut self, transactional_id: &str) -> Producer {
+    pub fn init(&mut self, transactional_id: &str) -> Producer {
         let response = self.ask(
             5,
             init_producer_id::Request {
@@ -40,7 +52,7 @@ impl World {
         }
     }
 
-    fn write(
+    pub fn write(
         &mut self,
         version: i16,
         producer: &Producer,
@@ -68,7 +80,7 @@ impl World {
         response.responses[0].partition_responses[0].error_code
     }
 
-    fn add(&mut self, producer: &Producer, partitions: &[(&str, i32)]) -> Vec<ErrorCode> {
+    pub fn add(&mut self, producer: &Producer, partitions: &[(&str, i32)]) -> Vec<ErrorCode> {
         let topic = |&(name, index): &(&str, i32)| add_partitions_to_txn::AddPartitionsToTxnTopic {
             name: name.into(),
             partitions: vec![index],
@@ -88,7 +100,7 @@ impl World {
         results.map(|result| result.partition_error_code).collect()
     }
 
-    fn end(&mut self, version: i16, producer: &Producer, committed: bool) -> Result<Producer, ErrorCode> {
+    pub fn end(&mut self, version: i16, producer: &Producer, committed: bool) -> Result<Producer, ErrorCode> {
         let response = self.ask(
             version,
             end_txn::Request {
@@ -108,12 +120,12 @@ impl World {
     }
 
     /// The last stable offset and the high watermark.
-    fn watermarks(&mut self, partition: (&str, i32)) -> (i64, i64) {
+    pub fn watermarks(&mut self, partition: (&str, i32)) -> (i64, i64) {
         let fetched = self.fetch(partition, 0);
         (fetched.last_stable_offset.0, fetched.high_watermark.0)
     }
 
-    fn fetch(&mut self, partition: (&str, i32), isolation_level: i8) -> fetch::PartitionData {
+    pub fn fetch(&mut self, partition: (&str, i32), isolation_level: i8) -> fetch::PartitionData {
         let topics = vec![fetch::FetchTopic {
             topic: partition.0.into(),
             partitions: vec![fetch::FetchPartition {
@@ -128,7 +140,7 @@ impl World {
         response.responses.remove(0).partitions.remove(0)
     }
 
-    fn add_offsets(&mut self, producer: &Producer) -> ErrorCode {
+    pub fn add_offsets(&mut self, producer: &Producer) -> ErrorCode {
         let request = add_offsets_to_txn::Request {
             transactional_id: producer.transactional_id.clone(),
             producer_id: producer.id,
@@ -139,7 +151,7 @@ impl World {
     }
 
     /// Stores in the transaction how far the group has read.
-    fn store(&mut self, version: i16, producer: &Producer, committed_offset: i64) -> ErrorCode {
+    pub fn store(&mut self, version: i16, producer: &Producer, committed_offset: i64) -> ErrorCode {
         let partition = txn_offset_commit::TxnOffsetCommitRequestPartition {
             committed_offset: Offset(committed_offset),
             committed_metadata: None,
@@ -161,7 +173,7 @@ impl World {
     }
 
     /// How far the group has read, as far as that is decided.
-    fn stored(&mut self) -> Result<i64, ErrorCode> {
+    pub fn stored(&mut self) -> Result<i64, ErrorCode> {
         let topic = offset_fetch::OffsetFetchRequestTopics {
             name: "orders".into(),
             partition_indexes: vec![0],
@@ -182,7 +194,7 @@ impl World {
         }
     }
 
-    fn describe(&mut self, transactional_id: &str) -> describe_transactions::TransactionState {
+    pub fn describe(&mut self, transactional_id: &str) -> describe_transactions::TransactionState {
         let transactional_ids = vec![transactional_id.into()];
         self.ask(0, describe_transactions::Request { transactional_ids }).transaction_states.remove(0)
     }
@@ -191,33 +203,26 @@ impl World {
 /// A node with two topics.
 fn world() -> World {
     let mut world = World::new("");
-    let topic = |name: &str| create_topics::CreatableTopic {
-        name: name.into(),
-        num_partitions: 2,
-        replication_factor: 1,
-        ..Default::default()
-    };
-    let topics = vec![topic("orders"), topic("refunds")];
-    world.ask(7, create_topics::Request { topics, ..Default::default() });
+    world.create_topics();
     world
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Producer {
-    transactional_id: Str,
-    id: ProducerId,
-    epoch: ProducerEpoch,
+pub struct Producer {
+    pub transactional_id: Str,
+    pub id: ProducerId,
+    pub epoch: ProducerEpoch,
 }
 
 /// The batches of a fetch: whose they are, and whether they are markers.
-fn fetched(data: &fetch::PartitionData) -> Vec<(ProducerEpoch, bool)> {
+pub fn fetched(data: &fetch::PartitionData) -> Vec<(ProducerEpoch, bool)> {
     let bytes = data.records.as_ref().and_then(Records::as_bytes).cloned().unwrap_or_default();
     let show = |batch: BatchView<'_>| (batch.producer_epoch(), batch.is_control());
     batches(&bytes).map(|batch| show(batch.unwrap())).collect()
 }
 
-const ORDERS: (&str, i32) = ("orders", 0);
-const REFUNDS: (&str, i32) = ("refunds", 1);
+pub const ORDERS: (&str, i32) = ("orders", 0);
+pub const REFUNDS: (&str, i32) = ("refunds", 1);
 
 #[test]
 fn when_a_commit_returns_all_of_it_is_stable() {

@@ -10,6 +10,9 @@ use oncelog_node::config::StaticConfig;
 use oncelog_node::{Connection, Node, NodeOptions, Reply};
 use oncelog_wire::{Chunk, Now, Request, RequestHeader, Timestamp, Writer, decode_response, encode_request};
 
+/// When worlds begin.
+pub const START: Now = Now { monotonic: Duration::from_secs(1), wall: Timestamp(1_700_000_000_000) };
+
 /// A node, its disk, and its clocks.
 pub struct World {
     pub node: Node,
@@ -30,18 +33,26 @@ impl World {
         World::open(None, directory.to_owned(), "")
     }
 
+    /// A node on a disk of any kind, at a given time.
+    pub fn on_disk(disk: Arc<dyn Disk>, now: Now) -> World {
+        let (directory, properties) = (PathBuf::from("/data"), StaticConfig::default());
+        World { node: start(disk, &directory, &properties, now), now, directory, memory: None, properties }
+    }
+
     fn open(memory: Option<MemoryDisk>, directory: PathBuf, text: &str) -> World {
         let mut properties = StaticConfig::default();
         properties.read_properties(text).unwrap();
-        let now = Now { monotonic: Duration::from_secs(1), wall: Timestamp(1_700_000_000_000) };
-        let node = start(memory.as_ref(), &directory, &properties, now);
-        World { node, now, directory, memory, properties }
+        let disk: Arc<dyn Disk> = match &memory {
+            Some(memory) => Arc::new(memory.clone()),
+            None => Arc::new(FileDisk::new()),
+        };
+        World { node: start(disk, &directory, &properties, START), now: START, directory, memory, properties }
     }
 
     /// What another start finds after the broker was killed at this moment (in memory only).
     pub fn after_a_kill(&self) -> World {
         let memory = self.memory.as_ref().unwrap().snapshot();
-        let node = start(Some(&memory), &self.directory, &self.properties, self.now);
+        let node = start(Arc::new(memory.clone()), &self.directory, &self.properties, self.now);
         World {
             node,
             now: self.now,
@@ -52,7 +63,7 @@ impl World {
     }
 
     /// The answer to a request that is answered at once.
-    pub fn ask<R: Request>(&mut self, version: i16, request: R) -> R::Response {
+    pub fn ask<R: Request>(&self, version: i16, request: R) -> R::Response {
         let header =
             RequestHeader { api_key: R::KEY, api_version: version, correlation_id: 7, client_id: None };
         let frame = gather(encode_request(&header, &request, &mut Writer::new()));
@@ -72,7 +83,7 @@ impl World {
     }
 }
 
-fn start(memory: Option<&MemoryDisk>, directory: &Path, properties: &StaticConfig, now: Now) -> Node {
+fn start(disk: Arc<dyn Disk>, directory: &Path, properties: &StaticConfig, now: Now) -> Node {
     let config = properties.broker().unwrap();
     let mut seed = now.monotonic.as_nanos() as u64;
     let random = Box::new(move |bytes: &mut [u8]| {
@@ -81,10 +92,6 @@ fn start(memory: Option<&MemoryDisk>, directory: &Path, properties: &StaticConfi
             *byte = (seed >> 56) as u8;
         }
     });
-    let disk: Arc<dyn Disk> = match memory {
-        Some(memory) => Arc::new(memory.clone()),
-        None => Arc::new(FileDisk::new()),
-    };
     let options =
         NodeOptions { properties: properties.clone(), config, disk, directory: directory.to_owned(), random };
     Node::open(options, now).unwrap()
