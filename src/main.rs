@@ -110,12 +110,15 @@ impl Serve {
         }
         if let Some(path) = &self.config {
             let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            for warning in config.read_properties(&text).map_err(|error| format!("{}: {error}", path.display()))? {
+            for warning in
+                config.read_properties(&text).map_err(|error| format!("{}: {error}", path.display()))?
+            {
                 tracing::warn!("{}: {warning}", path.display());
             }
         }
         for pair in &self.set {
-            let (key, value) = pair.split_once('=').ok_or_else(|| format!("--set {pair}: KEY=VALUE is expected"))?;
+            let (key, value) =
+                pair.split_once('=').ok_or_else(|| format!("--set {pair}: KEY=VALUE is expected"))?;
             if let Some(warning) = config.set(key.trim(), value.trim())? {
                 tracing::warn!("--set: {warning}");
             }
@@ -148,7 +151,8 @@ impl Serve {
 }
 
 fn host_and_port(flag: &str, address: &str) -> Result<(String, u16), String> {
-    let parsed = address.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
+    let parsed =
+        address.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
     parsed.ok_or_else(|| format!("{flag} {address}: HOST:PORT is expected"))
 }
 
@@ -169,7 +173,10 @@ struct Signals {
 impl Signals {
     fn new() -> std::io::Result<Signals> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn received(mut self) {

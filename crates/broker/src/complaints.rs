@@ -30,7 +30,10 @@ impl Complaints {
         let mut period = self.period.lock();
         if period.start.elapsed() >= PERIOD {
             if period.suppressed > 0 {
-                tracing::warn!("{} more connections were closed for their clients' faults", period.suppressed);
+                tracing::warn!(
+                    "{} more connections were closed for their clients' faults",
+                    period.suppressed
+                );
             }
             *period = Period { start: Instant::now(), written: 0, suppressed: 0 };
         }

@@ -48,7 +48,7 @@ pub use oncelog_node::config::{ConfigError, Warning};
 /// How long a stopping broker waits for the answers that are on their way.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often logs are looked after: retention, checkpoints, producers that expired.
+/// How often it is looked whether logs need care at the latest: retention, checkpoints, producers that expired.
 const MAINTENANCE_PERIOD: Duration = Duration::from_secs(5);
 
 /// A running broker. Dropping it stops it.
@@ -72,6 +72,7 @@ impl Broker {
         let (disk, directory) = storage(&config, &broker_config);
         let clock = Clock::start();
         let limits = limits(&broker_config);
+        let maintenance_period = MAINTENANCE_PERIOD.min(broker_config.log_retention_check_interval);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("oncelog")
@@ -100,7 +101,8 @@ impl Broker {
             runtime.spawn(listener::accept_all(listener, shared.clone(), stop_seen.clone()));
         }
         runtime.spawn(keep_time(shared.clone(), stop_seen));
-        let maintenance = Some(start_maintenance(shared.clone()).map_err(StartError::Runtime)?);
+        let maintenance =
+            Some(start_maintenance(shared.clone(), maintenance_period).map_err(StartError::Runtime)?);
         Ok(Broker { addresses, bootstrap_servers, stopping, runtime: Some(runtime), maintenance, shared })
     }
 
@@ -181,7 +183,8 @@ fn listeners(config: &Config, broker_config: &BrokerConfig) -> Result<Vec<Listen
         let told = broker_config.advertised_listeners();
         for listener in broker_config.listeners().iter().filter(|listener| !listener.is_controller) {
             if listener.protocol != SecurityProtocol::Plaintext {
-                let reason = format!("listener {}: only PLAINTEXT is available in this version", listener.name);
+                let reason =
+                    format!("listener {}: only PLAINTEXT is available in this version", listener.name);
                 return Err(StartError::Listener(reason));
             }
             let advertised = told.iter().find(|told| told.name == listener.name);
@@ -215,9 +218,10 @@ fn bind(listener: &ListenerConfig, backlog: u32) -> Result<Listener, StartError>
     for address in (host, listener.port).to_socket_addrs().map_err(fail)? {
         match listen(address, backlog) {
             Ok(socket) => {
-                let advertised = listener.advertised.as_ref().map(|(host, port)| {
-                    (Str::from(host.as_str()), i32::from(*port))
-                });
+                let advertised = listener
+                    .advertised
+                    .as_ref()
+                    .map(|(host, port)| (Str::from(host.as_str()), i32::from(*port)));
                 return Ok(Listener { name: Str::from(listener.name.as_str()), socket, advertised });
             }
             Err(error) => last = error,
@@ -267,10 +271,13 @@ async fn keep_time(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
 }
 
 /// Looks after the logs on a thread of its own, since that waits for the disk.
-fn start_maintenance(shared: Arc<Shared>) -> std::io::Result<(mpsc::Sender<()>, JoinHandle<()>)> {
+fn start_maintenance(
+    shared: Arc<Shared>,
+    period: Duration,
+) -> std::io::Result<(mpsc::Sender<()>, JoinHandle<()>)> {
     let (stop, stopped) = mpsc::channel();
     let thread = std::thread::Builder::new().name("oncelog-maintain".into()).spawn(move || {
-        while stopped.recv_timeout(MAINTENANCE_PERIOD) == Err(mpsc::RecvTimeoutError::Timeout) {
+        while stopped.recv_timeout(period) == Err(mpsc::RecvTimeoutError::Timeout) {
             shared.node.maintain(shared.clock.now());
         }
     })?;

@@ -48,7 +48,9 @@ impl Output {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     match tokio::time::timeout(patience, stream.writable()).await {
                         Ok(ready) => ready?,
-                        Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")),
+                        Err(_) => {
+                            return Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing"));
+                        }
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -94,7 +96,10 @@ impl Output {
             Ok(rustix::fs::sendfile(stream, &slice.file, Some(&mut position), most)?)
         })?;
         if sent == 0 && most > 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a log segment is shorter than its index says"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "a log segment is shorter than its index says",
+            ));
         }
         slice.position += sent as u64;
         slice.length -= sent as u32;

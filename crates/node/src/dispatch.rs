@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use oncelog_wire::{ApiKey, DecodeError, Now, Reader, Request, RequestHeader, Str, Writer, api_versions, encode_response};
+use oncelog_wire::{
+    ApiKey, DecodeError, Now, Reader, Request, RequestHeader, Str, Writer, api_versions, encode_response,
+};
 
+use crate::Node;
 use crate::api;
 use crate::context::{Connection, Context};
 use crate::reply::{Answer, Frame, Later, Reply, Signal, Wait};
-use crate::Node;
 
 /// The versions of one API that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -90,11 +90,6 @@ impl FetchSessions {
         FetchSessions { slots, sessions: Mutex::default() }
     }
 
-    /// How many sessions are open.
-    pub fn count(&self) -> usize {
-        self.sessions.lock().len()
-    }
-
     /// Takes up a request: the partitions to read, from the request and its session.
     ///
     /// # Errors
@@ -196,7 +191,8 @@ impl FetchState {
             self.told_high_watermark = Offset::NONE;
             return true;
         }
-        let is_news = self.told_high_watermark != high_watermark || self.told_log_start_offset != log_start_offset;
+        let is_news =
+            self.told_high_watermark != high_watermark || self.told_log_start_offset != log_start_offset;
         self.told_high_watermark = high_watermark;
         self.told_log_start_offset = log_start_offset;
         is_news
@@ -241,7 +237,12 @@ fn forget(wanted: &mut Wanted, topics: &[ForgottenTopic]) {
 }
 
 /// Finds a slot for a session of `size` partitions, at the cost of an idle one or, if need be, a smaller one.
-fn make_room(sessions: &mut HashMap<i32, Arc<Mutex<Session>>>, slots: usize, size: usize, now: Duration) -> bool {
+fn make_room(
+    sessions: &mut HashMap<i32, Arc<Mutex<Session>>>,
+    slots: usize,
+    size: usize,
+    now: Duration,
+) -> bool {
     if sessions.len() < slots {
         return true;
     }
@@ -317,7 +318,10 @@ mod tests {
         open(&sessions, &[0], 7, START);
         let plan = sessions.begin(&request(7, FINAL_EPOCH, &[0]), 12, START).expect("a last fetch");
         assert_eq!(sessions.finish(plan, START, || 9), 0);
-        assert_eq!(sessions.count(), 0);
+        assert_eq!(
+            sessions.begin(&request(7, 2, &[]), 12, START).err(),
+            Some(ErrorCode::FetchSessionIdNotFound)
+        );
     }
 
     #[test]
@@ -329,7 +333,10 @@ mod tests {
             vec![ForgottenTopic { topic: Str::from("t"), partitions: vec![0], ..ForgottenTopic::default() }];
         let plan = sessions.begin(&forgetful, 12, START).expect("the next epoch");
         assert_eq!(sessions.finish(plan, START, || 9), 0);
-        assert_eq!(sessions.count(), 0);
+        assert_eq!(
+            sessions.begin(&request(7, 2, &[]), 12, START).err(),
+            Some(ErrorCode::FetchSessionIdNotFound)
+        );
     }
 
     #[test]

@@ -26,9 +26,11 @@ use bytes::Bytes;
 use oncelog_coordinator::metadata::config::{BrokerConfig, StaticConfig};
 use oncelog_log::{Appended, DataDir, DataDirOptions, Disk, LogError, Marker};
 use oncelog_wire::{ErrorCode, Now, Str, TopicPartition, Uuid};
+use parking_lot::Mutex;
 
 use crate::fetch_session::FetchSessions;
 use crate::host::groups::Groups;
+use crate::host::maintenance::Schedule;
 use crate::host::metadata::Metadata;
 use crate::host::transactions::Transactions;
 use crate::partition::Partition;
@@ -74,8 +76,7 @@ pub struct Node {
     timer: Arc<Signal>,
     /// The deadline that the shell was last told, in nanoseconds.
     armed: AtomicU64,
-    /// When all logs were last checkpointed, in monotonic nanoseconds.
-    checkpointed: AtomicU64,
+    pub(crate) schedule: Mutex<Schedule>,
 }
 
 impl Node {
@@ -100,7 +101,10 @@ impl Node {
         let node = Node {
             id: options.config.node_id,
             cluster_id: Str::from(data.cluster_id()),
-            fetch_sessions: FetchSessions::new(options.config.max_incremental_fetch_session_cache_slots.max(0) as usize),
+            fetch_sessions: FetchSessions::new(
+                options.config.max_incremental_fetch_session_cache_slots.max(0) as usize,
+            ),
+            schedule: Mutex::new(Schedule::new(&options.config, now)),
             config: options.config,
             topics,
             metadata,
@@ -110,7 +114,6 @@ impl Node {
             random,
             timer: Arc::default(),
             armed: AtomicU64::new(u64::MAX),
-            checkpointed: AtomicU64::new(as_nanos(now.monotonic)),
         };
         node.transactions.recover(&node, now);
         Ok(node)
@@ -125,7 +128,8 @@ impl Node {
     pub fn next_deadline(&self) -> Option<Duration> {
         // Whoever sets a deadline meanwhile finds that it is earlier than this, and fires the signal.
         self.armed.store(u64::MAX, Ordering::SeqCst);
-        let earliest = [self.transactions.next_deadline(), self.groups.next_deadline()].into_iter().flatten().min();
+        let earliest =
+            [self.transactions.next_deadline(), self.groups.next_deadline()].into_iter().flatten().min();
         self.armed.store(earliest.map_or(u64::MAX, as_nanos), Ordering::SeqCst);
         earliest
     }

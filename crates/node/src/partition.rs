@@ -3,9 +3,9 @@
 use std::cmp::Ordering;
 use std::sync::{Arc, Weak};
 
-use oncelog_log::{Appended, AppendError, Isolation, Log, Marker, Origin};
+use oncelog_log::{AppendError, Appended, Isolation, Log, Marker, Origin};
 use oncelog_records::BatchView;
-use oncelog_wire::{ErrorCode, LeaderEpoch, Now, Offset, Str, Uuid};
+use oncelog_wire::{ErrorCode, LeaderEpoch, Now, Offset, Str};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::reply::Signal;
@@ -14,8 +14,6 @@ use crate::reply::Signal;
 pub struct Partition {
     /// The topic's name.
     pub topic: Str,
-    /// The topic's id.
-    pub topic_id: Uuid,
     /// The partition's index.
     pub index: i32,
     state: Mutex<State>,
@@ -39,13 +37,8 @@ struct Waiter {
 
 impl Partition {
     /// A partition over an opened log.
-    pub fn new(topic: Str, topic_id: Uuid, index: i32, log: Log) -> Partition {
-        Partition {
-            topic,
-            topic_id,
-            index,
-            state: Mutex::new(State { log, is_deleted: false, waiters: Vec::new() }),
-        }
+    pub fn new(topic: Str, index: i32, log: Log) -> Partition {
+        Partition { topic, index, state: Mutex::new(State { log, is_deleted: false, waiters: Vec::new() }) }
     }
 
     /// Takes the lock. Nothing else is locked while it is held.
@@ -80,7 +73,12 @@ impl Partition {
 
 impl State {
     /// Appends a batch and wakes those who waited for it.
-    pub fn append(&mut self, batch: &BatchView<'_>, origin: Origin, now: Now) -> Result<Appended, AppendError> {
+    pub fn append(
+        &mut self,
+        batch: &BatchView<'_>,
+        origin: Origin,
+        now: Now,
+    ) -> Result<Appended, AppendError> {
         let appended = self.log.append(batch, origin, now)?;
         self.wake();
         Ok(appended)

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use oncelog_log::{Isolation, ReadSpec};
 use oncelog_wire::fetch::{
-    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
-    Request, Response,
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData, Request, Response,
 };
 use oncelog_wire::{ErrorCode, LeaderEpoch, Now, Offset, Records};
 
@@ -23,12 +23,17 @@ pub(crate) fn handle(node: &Node, context: &Context<'_>, request: Request) -> An
         Err(error_code) => return Response { error_code, ..Response::default() }.into(),
     };
     let most_bytes = node.config.fetch_max_bytes.min(request.max_bytes).max(0);
-    let replica_id = if context.api_version >= 15 { request.replica_state.replica_id } else { request.replica_id };
+    let replica_id =
+        if context.api_version >= 15 { request.replica_state.replica_id } else { request.replica_id };
     let mut fetch = Fetch {
         plan: Some(plan),
         api_version: context.api_version,
         is_follower: replica_id >= 0,
-        isolation: if request.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted },
+        isolation: if request.isolation_level == 1 {
+            Isolation::ReadCommitted
+        } else {
+            Isolation::ReadUncommitted
+        },
         most_bytes: most_bytes as usize,
         least_bytes: request.min_bytes.min(most_bytes) as i64,
         deadline: context.now.monotonic + Duration::from_millis(request.max_wait_ms.max(0) as u64),
@@ -107,8 +112,12 @@ impl Fetch {
 
     fn read_all(&self, node: &Node, plan: &Plan) -> Round {
         let count = plan.wanted.len();
-        let mut round =
-            Round { data: Vec::with_capacity(count), bytes: 0, is_urgent: false, seen: Vec::with_capacity(count) };
+        let mut round = Round {
+            data: Vec::with_capacity(count),
+            bytes: 0,
+            is_urgent: false,
+            seen: Vec::with_capacity(count),
+        };
         for (key, wanted) in &plan.wanted {
             let data = match self.find(node, key) {
                 Ok(partition) => {
@@ -122,7 +131,8 @@ impl Fetch {
                 Err(error_code) => Err(error_code),
             };
             let data = data.unwrap_or_else(|error_code| self.failed(node, error_code));
-            round.is_urgent |= data.error_code.is_error() || data.diverging_epoch != EpochEndOffset::default();
+            round.is_urgent |=
+                data.error_code.is_error() || data.diverging_epoch != EpochEndOffset::default();
             round.bytes += data.records.as_ref().map_or(0, Records::len);
             round.data.push(PartitionData { partition_index: key.partition, ..data });
         }
@@ -137,7 +147,12 @@ impl Fetch {
         topic.ok_or(unknown)?.partition(key.partition).ok_or(ErrorCode::UnknownTopicOrPartition)
     }
 
-    fn read(&self, state: &mut State, wanted: &FetchState, bytes_before: usize) -> Result<PartitionData, ErrorCode> {
+    fn read(
+        &self,
+        state: &mut State,
+        wanted: &FetchState,
+        bytes_before: usize,
+    ) -> Result<PartitionData, ErrorCode> {
         state.check_leader_epoch(wanted.current_leader_epoch)?;
         if self.is_follower {
             // There are no followers: what calls itself one is not among the replicas.
@@ -217,7 +232,9 @@ impl Fetch {
             }
             names_a_leader |= data.current_leader != LeaderIdAndEpoch::default();
             match responses.last_mut() {
-                Some(last) if last.topic == key.topic && last.topic_id == key.topic_id => last.partitions.push(data),
+                Some(last) if last.topic == key.topic && last.topic_id == key.topic_id => {
+                    last.partitions.push(data)
+                }
                 _ => responses.push(FetchableTopicResponse {
                     topic: key.topic.clone(),
                     topic_id: key.topic_id,

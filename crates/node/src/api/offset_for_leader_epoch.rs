@@ -30,5 +30,9 @@ fn find(node: &Node, topic: &str, wanted: &OffsetForLeaderPartition) -> Result<E
     let state = found.as_ref().ok_or(ErrorCode::UnknownTopicOrPartition)?.lock();
     state.check_leader_epoch(wanted.current_leader_epoch)?;
     let end = state.log.offset_for_leader_epoch(wanted.leader_epoch);
-    Ok(EpochEndOffset { leader_epoch: end.leader_epoch, end_offset: end.end_offset, ..EpochEndOffset::default() })
+    Ok(EpochEndOffset {
+        leader_epoch: end.leader_epoch,
+        end_offset: end.end_offset,
+        ..EpochEndOffset::default()
+    })
 }

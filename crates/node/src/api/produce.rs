@@ -67,11 +67,15 @@ struct Entry {
 
 pub(crate) fn handle(node: &Node, context: &Context<'_>, request: Request) -> Answer<Response> {
     let mut response = Response {
-        responses: request.topic_data.iter().map(|topic| TopicProduceResponse {
-            name: topic.name.clone(),
-            topic_id: topic.topic_id,
-            partition_responses: topic.partition_data.iter().map(|data| blank(data.index)).collect(),
-        }).collect(),
+        responses: request
+            .topic_data
+            .iter()
+            .map(|topic| TopicProduceResponse {
+                name: topic.name.clone(),
+                topic_id: topic.topic_id,
+                partition_responses: topic.partition_data.iter().map(|data| blank(data.index)).collect(),
+            })
+            .collect(),
         ..Response::default()
     };
     let acks = Acks::from_wire(request.acks);
@@ -118,7 +122,8 @@ impl Produce<'_> {
                     let batch = self.check(&topic.config(), data.records.as_ref())?;
                     Ok(Entry { slot, partition, batch })
                 });
-                let appended = appended.and_then(|entry| self.append_unless_unverified(entry, &mut unverified));
+                let appended =
+                    appended.and_then(|entry| self.append_unless_unverified(entry, &mut unverified));
                 if let Some(answer) = answer(data.index, appended) {
                     response.responses[topic_at].partition_responses[partition_at] = answer;
                 }
@@ -179,7 +184,11 @@ impl Produce<'_> {
     }
 
     /// Appends the batch, unless the coordinator has to be asked first; then it is put with the `unverified`.
-    fn append_unless_unverified(&self, entry: Entry, unverified: &mut Vec<Entry>) -> Result<Option<Appended>, Failure> {
+    fn append_unless_unverified(
+        &self,
+        entry: Entry,
+        unverified: &mut Vec<Entry>,
+    ) -> Result<Option<Appended>, Failure> {
         let batch = view(&entry.batch);
         let mut state = entry.partition.lock();
         if batch.is_transactional()
@@ -198,10 +207,19 @@ impl Produce<'_> {
         PartitionCheck::for_produce(self.context.api_version) == PartitionCheck::Add
     }
 
-    fn append_verified(&self, transactional_id: &Str, producer: Producer, entries: Vec<Entry>, response: &mut Response) {
+    fn append_verified(
+        &self,
+        transactional_id: &Str,
+        producer: Producer,
+        entries: Vec<Entry>,
+        response: &mut Response,
+    ) {
         let partitions: Vec<_> = entries
             .iter()
-            .map(|entry| TopicPartition { topic: entry.partition.topic.clone(), partition: entry.partition.index })
+            .map(|entry| TopicPartition {
+                topic: entry.partition.topic.clone(),
+                partition: entry.partition.index,
+            })
             .collect();
         let check = PartitionCheck::for_produce(self.context.api_version);
         let write = TransactionalWrite { transactional_id, producer, partitions: &partitions, check };
@@ -225,7 +243,12 @@ impl Produce<'_> {
         });
     }
 
-    fn append(&self, state: &mut State, batch: &BatchView<'_>, verification: Verification) -> Result<Appended, ErrorCode> {
+    fn append(
+        &self,
+        state: &mut State,
+        batch: &BatchView<'_>,
+        verification: Verification,
+    ) -> Result<Appended, ErrorCode> {
         if state.is_deleted {
             return Err(ErrorCode::UnknownTopicOrPartition);
         }

@@ -37,7 +37,11 @@ pub(crate) fn append(
 ///
 /// # Errors
 /// What a client of the coordinator is told of the failure.
-pub(crate) fn append_batch(partition: &Partition, builder: BatchBuilder, now: Now) -> Result<Offset, ErrorCode> {
+pub(crate) fn append_batch(
+    partition: &Partition,
+    builder: BatchBuilder,
+    now: Now,
+) -> Result<Offset, ErrorCode> {
     let bytes = builder.build();
     let batch = BatchView::parse(&bytes).expect("it was built just now");
     let appended = partition.append_internal(&batch, now).map_err(|error| {

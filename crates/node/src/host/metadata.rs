@@ -48,7 +48,7 @@ impl Metadata {
     ) -> Result<Metadata, OpenError> {
         let name = TopicPartition::new(CLUSTER_METADATA, 0);
         let log = data.open_log(&name, CLUSTER_METADATA_ID, Arc::new(metadata_log_config(config)), now)?;
-        let partition = Partition::new(CLUSTER_METADATA, CLUSTER_METADATA_ID, 0, log);
+        let partition = Partition::new(CLUSTER_METADATA, 0, log);
         let identity = Identity { node_id: config.node_id, directory_id: data.directory_id() };
         let mut cluster = Cluster::new(identity, properties);
         let mut removed = HashSet::new();
@@ -179,7 +179,7 @@ impl Opener<'_> {
                 }
             };
             let log = self.data.open_log(&TopicPartition::new(name.clone(), index), id, config, self.now)?;
-            Ok(Arc::new(Partition::new(name.clone(), id, index, log)))
+            Ok(Arc::new(Partition::new(name.clone(), index, log)))
         };
         indexes.map(open).collect()
     }

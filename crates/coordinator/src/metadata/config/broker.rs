@@ -152,6 +152,7 @@ settings! {
         pub offsets_topic_num_partitions: i32 = "offsets.topic.num.partitions", number;
         pub offsets_topic_segment_bytes: i32 = "offsets.topic.segment.bytes", number;
 
+        pub log_initial_task_delay: Duration = "log.initial.task.delay.ms", millis;
         pub log_retention_check_interval: Duration = "log.retention.check.interval.ms", millis;
         pub log_flush_offset_checkpoint_interval: Duration = "log.flush.offset.checkpoint.interval.ms", millis;
         pub log_flush_start_offset_checkpoint_interval: Duration = "log.flush.start.offset.checkpoint.interval.ms", millis;
