@@ -24,6 +24,7 @@ import oncelog.harness.Context;
 import oncelog.harness.Scenario;
 import oncelog.scenarios.AdminGroupScenarios;
 import oncelog.scenarios.AdminScenarios;
+import oncelog.scenarios.ChaosScenarios;
 import oncelog.scenarios.CopyScenarios;
 import oncelog.scenarios.DumpScenarios;
 import oncelog.scenarios.FencingScenarios;
@@ -82,7 +83,7 @@ public final class Main {
 
     private static List<Scenario> choose(String[] arguments) {
         List<Scenario> all = Stream.of(IdempotenceScenarios.ALL, TransactionScenarios.ALL, FencingScenarios.ALL, ProtocolScenarios.ALL,
-            GroupScenarios.ALL, CopyScenarios.ALL, AdminScenarios.ALL, AdminGroupScenarios.ALL, ToolScenarios.ALL, DumpScenarios.ALL).flatMap(List::stream).toList();
+            GroupScenarios.ALL, CopyScenarios.ALL, ChaosScenarios.ALL, AdminScenarios.ALL, AdminGroupScenarios.ALL, ToolScenarios.ALL, DumpScenarios.ALL).flatMap(List::stream).toList();
         if (arguments.length == 0) {
             return all.stream().filter(scenario -> !scenario.name().startsWith("tools/")).toList();
         }
@@ -116,6 +117,7 @@ public final class Main {
     private void run(Scenario scenario) {
         long start = System.nanoTime();
         Throwable fault = null;
+        String note;
         AtomicReference<Thread> runner = new AtomicReference<>();
         try (Context context = new Context(target, bootstrap)) {
             Future<?> body = Background.run(() -> {
@@ -133,8 +135,9 @@ public final class Main {
             } catch (InterruptedException interrupted) {
                 fault = interrupted;
             }
+            note = context.note();
         }
-        String line = scenario.name() + String.format(" (%.1f s)", (System.nanoTime() - start) / 1e9);
+        String line = scenario.name() + String.format(" (%.1f s)", (System.nanoTime() - start) / 1e9) + note;
         if (fault == null) {
             passed.incrementAndGet();
             OUT.println("pass " + line);

@@ -34,6 +34,21 @@ public final class Clients {
         return producer.send(new ProducerRecord<>(partition.topic(), partition.partition(), null, value));
     }
 
+    /**
+     * Commits when all records have been sent. The client does so itself, but when the caller is faster than the
+     * client's sender thread it can happen (4.3.1) that the sender finds no records first and a commit right after.
+     */
+    public static void commit(Producer<String, String> producer) {
+        producer.flush();
+        producer.commitTransaction();
+    }
+
+    /** Aborts when all records have been sent; without the flush the client would throw away those that were not. */
+    public static void abort(Producer<String, String> producer) {
+        producer.flush();
+        producer.abortTransaction();
+    }
+
     /** A consumer with the client's defaults, except that it starts at the beginning and commits only when told to. */
     public static KafkaConsumer<String, String> consumer(String bootstrap, IsolationLevel isolation, Map<String, ?> settings) {
         Map<String, Object> all = common(bootstrap);

@@ -33,6 +33,7 @@ public final class Context implements AutoCloseable {
     private final Deque<AutoCloseable> opened = new ArrayDeque<>();
     private String bootstrap;
     private Admin admin;
+    private volatile String note = "";
 
     /** A context whose clients go to {@code bootstrap} unless told otherwise. */
     public Context(Target target, String bootstrap) {
@@ -145,6 +146,16 @@ public final class Context implements AutoCloseable {
                 Thread.sleep(50);
             }
         }
+    }
+
+    /** Adds words to the scenario's line in the output, such as the seed of random choices. */
+    public void note(String words) {
+        note = " " + words;
+    }
+
+    /** The words to add to the scenario's line. */
+    public String note() {
+        return note;
     }
 
     /** Has {@code resource} closed when the scenario ends. */

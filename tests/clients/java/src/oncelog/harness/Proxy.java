@@ -9,6 +9,7 @@ import java.net.Socket;
 import java.nio.ByteBuffer;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
@@ -146,6 +147,44 @@ public final class Proxy implements AutoCloseable {
             }
             lost.incrementAndGet();
             return Fate.CUT;
+        }
+    }
+
+    /** Cuts the connection now and then, instead of a request or of an answer, whatever the API. */
+    public static final class RandomLoss implements Hook {
+        private final Random random;
+        private final double share;
+        private volatile boolean ended;
+        private int lost;
+
+        /** Loses this share of all requests and of all answers. */
+        public RandomLoss(long seed, double share) {
+            random = new Random(seed);
+            this.share = share;
+        }
+
+        /** How many were lost so far. */
+        public synchronized int lost() {
+            return lost;
+        }
+
+        /** Loses nothing from now on. */
+        public void end() {
+            ended = true;
+        }
+
+        @Override
+        public synchronized Fate request(Request request) {
+            if (ended || random.nextDouble() >= share) {
+                return Fate.PASS;
+            }
+            lost++;
+            return Fate.CUT;
+        }
+
+        @Override
+        public synchronized Fate response(Request request) {
+            return request(request);
         }
     }
 

@@ -1,5 +1,6 @@
 package oncelog.scenarios;
 
+import static oncelog.harness.Clients.commit;
 import static oncelog.harness.Clients.send;
 import static oncelog.harness.Scenario.Needs.BROKER;
 
@@ -149,7 +150,7 @@ public final class AdminGroupScenarios {
         Check.fails("a bad pattern", () -> listed(admin, new ListTransactionsOptions().filterOnTransactionalIdPattern("("), id),
             InvalidRegularExpression.class);
 
-        producer.commitTransaction();
+        commit(producer);
         context.promised(() -> Check.equal("state at the end", TransactionState.COMPLETE_COMMIT, describeTransaction(admin, id).state()));
         context.promised(() -> Check.equal("start of no transaction", OptionalLong.empty(),
             producerState(admin, partitions.get(1)).currentTransactionStartOffset()));

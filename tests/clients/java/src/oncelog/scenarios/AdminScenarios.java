@@ -1,5 +1,7 @@
 package oncelog.scenarios;
 
+import static oncelog.harness.Clients.abort;
+import static oncelog.harness.Clients.commit;
 import static oncelog.harness.Clients.send;
 import static oncelog.harness.Scenario.Needs.BROKER;
 
@@ -188,7 +190,7 @@ public final class AdminScenarios {
         for (int i = 0; i < 10; i++) {
             send(producer, partition, "record-" + i);
         }
-        producer.commitTransaction();
+        commit(producer);
         context.promised(() -> Check.equal("end", 11L, context.committed(partitions).end(partition)));
         Check.equal("low watermark", 7L, delete(admin, partition, 7));
         Check.equal("what is left", List.of("record-7", "record-8", "record-9"), context.committed(partitions).values());
@@ -199,7 +201,7 @@ public final class AdminScenarios {
         Check.equal("nothing is left", List.of(), context.uncommitted(partitions).values());
         producer.beginTransaction();
         send(producer, partition, "later");
-        producer.commitTransaction();
+        commit(producer);
         context.promised(() -> Check.equal("appended afterwards", List.of("later"), context.committed(partitions).values()));
     }
 
@@ -217,7 +219,7 @@ public final class AdminScenarios {
         for (long age : List.of(9_000, 7_000, 8_000)) {
             producer.send(new ProducerRecord<>(partition.topic(), 0, now - age, null, "old")).get();
         }
-        producer.commitTransaction();
+        commit(producer);
         context.promised(() -> Check.equal("end", 4L, context.committed(partitions).end(partition)));
         producer.beginTransaction();
         producer.send(new ProducerRecord<>(partition.topic(), 0, now + 60_000, null, "open")).get();
@@ -237,7 +239,7 @@ public final class AdminScenarios {
             Check.equal("newest, " + isolation, committed ? -1L : 4L, at.apply(OffsetSpec.maxTimestamp()));
             Check.equal("in the future", -1L, at.apply(OffsetSpec.forTimestamp(now + 600_000)));
         }
-        producer.abortTransaction();
+        abort(producer);
         context.promised(() -> Check.equal("latest committed when it has ended", 6L,
             offset(admin, partition, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)));
         ListOffsetsResultInfo newest = list(admin, partition, OffsetSpec.maxTimestamp(), IsolationLevel.READ_UNCOMMITTED);

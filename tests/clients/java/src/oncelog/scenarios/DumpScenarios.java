@@ -1,5 +1,7 @@
 package oncelog.scenarios;
 
+import static oncelog.harness.Clients.abort;
+import static oncelog.harness.Clients.commit;
 import static oncelog.harness.Clients.send;
 import static oncelog.harness.Scenario.Needs.OWN_BROKER_ALONE;
 
@@ -77,10 +79,9 @@ public final class DumpScenarios {
                 producer.sendOffsetsToTransaction(Map.of(partitions.get(0), new OffsetAndMetadata(transaction)),
                     new ConsumerGroupMetadata(group));
                 if (transaction % 2 == 0) {
-                    producer.commitTransaction();
+                    commit(producer);
                 } else {
-                    producer.flush();
-                    producer.abortTransaction();
+                    abort(producer);
                 }
             }
         }

@@ -1,5 +1,7 @@
 package oncelog.scenarios;
 
+import static oncelog.harness.Clients.abort;
+import static oncelog.harness.Clients.commit;
 import static oncelog.harness.Clients.send;
 import static oncelog.harness.Scenario.Needs.BROKER;
 
@@ -82,12 +84,12 @@ public final class FencingScenarios {
         successor.beginTransaction();
         send(successor, partitions.get(0), "successor").get();
         attempt.run(zombie, partitions.get(0));
-        successor.commitTransaction();
+        commit(successor);
         context.promised(() -> Check.equal("read_committed sees", List.of("successor"), context.committed(partitions).values()));
         Check.equal("on the log", List.of("left", "successor"), context.uncommitted(partitions).values());
         successor.beginTransaction();
         send(successor, partitions.get(0), "more");
-        successor.commitTransaction();
+        commit(successor);
         context.promised(() -> Check.equal("read_committed sees", List.of("successor", "more"), context.committed(partitions).values()));
     }
 
@@ -109,7 +111,7 @@ public final class FencingScenarios {
         Check.equal("read_committed sees", List.of(), contents.values());
         next.beginTransaction();
         send(next, partitions.get(0), "next");
-        next.commitTransaction();
+        commit(next);
         context.promised(() -> Check.equal("read_committed sees", List.of("next"), context.committed(partitions).values()));
     }
 
@@ -133,10 +135,9 @@ public final class FencingScenarios {
             }
             producer.sendOffsetsToTransaction(Map.of(partitions.get(0), new OffsetAndMetadata(i)), new ConsumerGroupMetadata(group));
             if (i == 1) {
-                producer.flush();
-                producer.abortTransaction();
+                abort(producer);
             } else {
-                producer.commitTransaction();
+                commit(producer);
             }
         }
         Check.equal("answers lost of " + api, 1, losses.lost());
@@ -158,7 +159,7 @@ public final class FencingScenarios {
         producer.initTransactions();
         producer.beginTransaction();
         send(producer, partitions.get(0), "first");
-        producer.commitTransaction();
+        commit(producer);
         Proxy.Request commit = proxy.seen(ApiKeys.END_TXN).get(0);
         context.promised(() -> Check.equal("a commit that is repeated at once", Errors.NONE, outcome(proxy, commit)));
 
@@ -166,7 +167,7 @@ public final class FencingScenarios {
         send(producer, partitions.get(0), "second").get();
         Check.equal("a commit that is repeated in a later transaction", Errors.PRODUCER_FENCED, outcome(proxy, commit));
         Check.equal("the later transaction is still open", List.of("first"), context.committed(partitions).values());
-        producer.abortTransaction();
+        abort(producer);
         context.promised(() -> Check.equal("read_committed ends", 4L, context.committed(partitions).end(partitions.get(0))));
         Check.equal("read_committed sees", List.of("first"), context.committed(partitions).values());
     }

@@ -1,5 +1,7 @@
 package oncelog.scenarios;
 
+import static oncelog.harness.Clients.abort;
+import static oncelog.harness.Clients.commit;
 import static oncelog.harness.Clients.send;
 import static oncelog.harness.Scenario.Needs.BROKER;
 import static oncelog.harness.Scenario.Needs.OWN_BROKER;
@@ -221,9 +223,9 @@ public final class GroupScenarios {
             Check.fails("a consumer that wants a stable offset", () -> consumer.committed(Set.copyOf(partitions), Duration.ofMillis(500)),
                 org.apache.kafka.common.errors.TimeoutException.class);
             if (commits) {
-                producer.commitTransaction();
+                commit(producer);
             } else {
-                producer.abortTransaction();
+                abort(producer);
             }
             Check.equal("the offset when the transaction has ended", commits ? 8L : 3L,
                 consumer.committed(Set.copyOf(partitions)).get(partitions.get(0)).offset());

@@ -1,5 +1,6 @@
 package oncelog.scenarios;
 
+import static oncelog.harness.Clients.commit;
 import static oncelog.harness.Clients.send;
 import static oncelog.harness.Scenario.Needs.BROKER;
 
@@ -69,7 +70,7 @@ public final class ProtocolScenarios {
             }
             successor.beginTransaction();
             send(successor, partitions.get(0), "successor");
-            successor.commitTransaction();
+            commit(successor);
         }
         context.promised(() -> Check.equal("read_committed sees", List.of("successor", "successor"), context.committed(partitions).values()));
     }
@@ -84,7 +85,7 @@ public final class ProtocolScenarios {
             for (String value : List.of("one", "two")) {
                 producer.beginTransaction();
                 send(producer, partitions.get(0), value);
-                producer.commitTransaction();
+                commit(producer);
             }
             producer.beginTransaction();
             send(producer, partitions.get(0), "left").get();

@@ -1,5 +1,7 @@
 package oncelog.scenarios;
 
+import static oncelog.harness.Clients.abort;
+import static oncelog.harness.Clients.commit;
 import static oncelog.harness.Clients.send;
 import static oncelog.harness.Scenario.Needs.ALONE;
 
@@ -97,7 +99,7 @@ public final class ToolScenarios {
         }
         producer.sendOffsetsToTransaction(Map.of(partitions.get(0), new OffsetAndMetadata(6)), new ConsumerGroupMetadata(group));
         checkLag(context, group, topic, "2", "9", "7");
-        producer.commitTransaction();
+        commit(producer);
         context.promised(() -> checkLag(context, group, topic, "6", "10", "4"));
     }
 
@@ -140,7 +142,7 @@ public final class ToolScenarios {
         KafkaProducer<String, String> producer = context.transactional(context.unique("typed"));
         producer.beginTransaction();
         send(producer, partitions.get(0), "aborted").get();
-        producer.abortTransaction();
+        abort(producer);
         runWith(context, "k1:one\nk2:two\nk3:three\n", CONSOLE_PRODUCER, "--topic", topic,
             "--reader-property", "parse.key=true", "--reader-property", "key.separator=:").good();
         producer.beginTransaction();
@@ -150,7 +152,7 @@ public final class ToolScenarios {
         Check.equal("read_committed", List.of("Offset:2\tk1\tone", "Offset:3\tk2\ttwo", "Offset:4\tk3\tthree"), committed.lines());
         Tool.Outcome uncommitted = run(context, CONSOLE_CONSUMER, "--topic", topic, "--from-beginning", "--max-messages", "5").good();
         Check.equal("read_uncommitted", List.of("aborted", "one", "two", "three", "open"), uncommitted.lines());
-        producer.commitTransaction();
+        commit(producer);
         context.promised(() -> Check.equal("read_committed by group", List.of("one", "two", "three", "open"), run(context, CONSOLE_CONSUMER,
             "--topic", topic, "--from-beginning", "--max-messages", "4", "--timeout-ms", "20000",
             "--isolation-level", "read_committed", "--group", context.unique("console")).lines()));
@@ -163,7 +165,7 @@ public final class ToolScenarios {
         KafkaProducer<String, String> producer = context.transactional(id);
         producer.beginTransaction();
         producer.sendOffsetsToTransaction(Map.of(partitions.get(0), new OffsetAndMetadata(42)), new ConsumerGroupMetadata(group));
-        producer.commitTransaction();
+        commit(producer);
         context.promised(() -> internal(context, "__transaction_state", id, "TransactionLogMessageFormatter")
             .shows("\"transactionalId\":\"" + id + "\".*\"transactionStatus\":1", "\"transactionalId\":\"" + id + "\".*\"transactionStatus\":4"));
         context.promised(() -> internal(context, "__consumer_offsets", group, "OffsetsMessageFormatter")
@@ -252,6 +254,6 @@ public final class ToolScenarios {
         for (int i = 0; i < count; i++) {
             send(producer, partition, "record-" + i);
         }
-        producer.commitTransaction();
+        commit(producer);
     }
 }

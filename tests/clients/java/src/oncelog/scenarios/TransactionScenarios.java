@@ -1,5 +1,7 @@
 package oncelog.scenarios;
 
+import static oncelog.harness.Clients.abort;
+import static oncelog.harness.Clients.commit;
 import static oncelog.harness.Clients.send;
 import static oncelog.harness.Scenario.Needs.BROKER;
 import static oncelog.harness.Scenario.Needs.OWN_BROKER;
@@ -55,12 +57,10 @@ public final class TransactionScenarios {
             partitions.forEach(partition -> values.forEach(value -> send(producer, partition, value)));
             all.addAll(values);
             if (commits) {
-                producer.commitTransaction();
+                commit(producer);
                 committed.addAll(values);
             } else {
-                // Without this the client would throw away what it has not sent yet.
-                producer.flush();
-                producer.abortTransaction();
+                abort(producer);
             }
             long end = all.size() + round + 1;
             context.promised(() -> {
@@ -85,7 +85,7 @@ public final class TransactionScenarios {
             for (TopicPartition partition : partitions) {
                 send(producer, partition, "record-" + i);
             }
-            producer.commitTransaction();
+            commit(producer);
             long end = 2 * (i + 1);
             context.promised(() -> Check.equal("read_committed ends after a commit",
                 Map.of(partitions.get(0), end, partitions.get(1), end), reader.endOffsets(partitions)));
@@ -98,14 +98,14 @@ public final class TransactionScenarios {
         KafkaProducer<String, String> producer = context.transactional(context.unique("empty"));
         for (int i = 0; i < 2; i++) {
             producer.beginTransaction();
-            producer.commitTransaction();
+            commit(producer);
             producer.beginTransaction();
-            producer.abortTransaction();
+            abort(producer);
         }
         Check.equal("the log after empty transactions", 0L, context.uncommitted(partitions).end(partitions.get(0)));
         producer.beginTransaction();
         send(producer, partitions.get(0), "x");
-        producer.commitTransaction();
+        commit(producer);
         context.promised(() -> Check.equal("the log after a transaction", List.of("x"), context.committed(partitions).values()));
     }
 
@@ -121,7 +121,7 @@ public final class TransactionScenarios {
             send(first, partition, "first").get();
             second.beginTransaction();
             send(second, partition, "second");
-            second.commitTransaction();
+            commit(second);
             send(plain, partition, "plain").get();
 
             context.promised(() -> Check.equal("all on the log", 5L, context.uncommitted(partitions).end(partition)));
@@ -139,9 +139,9 @@ public final class TransactionScenarios {
             Thread.sleep(500);
             Check.that(!woken.isDone(), "the reader waits while the first transaction is open");
             if (commits) {
-                first.commitTransaction();
+                commit(first);
             } else {
-                first.abortTransaction();
+                abort(first);
             }
             Check.equal("a waiting reader gets", expected, woken.get(20, TimeUnit.SECONDS));
             context.promised(() -> Check.equal("last stable offset at the end", 6L, context.committed(partitions).end(partition)));
@@ -171,7 +171,7 @@ public final class TransactionScenarios {
         KafkaProducer<String, String> alive = context.transactional(context.unique("alive"));
         alive.beginTransaction();
         send(alive, partition, "alive");
-        alive.commitTransaction();
+        commit(alive);
         Check.equal("held back by the dead producer", List.of(), context.committed(partitions).values());
         Check.eventually("readers go on after the timeout", Duration.ofSeconds(20),
             () -> context.committed(partitions).values().equals(List.of("alive")));
@@ -190,11 +190,11 @@ public final class TransactionScenarios {
         send(slow, partition, "too slow").get();
         Check.eventually("the transaction is aborted", Duration.ofSeconds(20), () -> context.committed(partitions).end(partition) == 2);
         Check.fails("a record after the timeout", () -> send(slow, partition, "too late").get(), InvalidProducerEpochException.class);
-        slow.abortTransaction();
+        abort(slow);
         // Protocol generation 2: the producer learns its new epoch from the answer and goes on.
         slow.beginTransaction();
         send(slow, partition, "again");
-        slow.commitTransaction();
+        commit(slow);
         context.promised(() -> Check.equal("read_committed sees", List.of("again"), context.committed(partitions).values()));
         Check.equal("on the log", List.of("too slow", "again"), context.uncommitted(partitions).values());
     }
@@ -212,19 +212,19 @@ public final class TransactionScenarios {
         for (TopicPartition partition : partitions) {
             send(done, partition, "done-1");
         }
-        done.commitTransaction();
+        commit(done);
         broker.kill();
         broker.start();
         for (TopicPartition partition : partitions) {
             Check.equal("held back after the restart", List.of(), context.committed(List.of(partition)).values());
             send(open, partition, "open-2").get();
         }
-        open.commitTransaction();
+        commit(open);
         done.beginTransaction();
         for (TopicPartition partition : partitions) {
             send(done, partition, "done-2").get();
         }
-        done.abortTransaction();
+        abort(done);
         context.promised(() -> {
             Contents contents = context.committed(partitions);
             for (TopicPartition partition : partitions) {
