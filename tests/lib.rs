@@ -9,6 +9,8 @@ use oncelog_broker::{Broker, Config};
 use oncelog_client::{Client, Connection, Isolation};
 
 pub mod forge;
+pub mod process;
+pub mod proxy;
 pub mod requests;
 
 /// Names the broker to test in place of one of our own, as `host:port`: so the same requests can be put to Kafka.

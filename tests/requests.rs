@@ -64,6 +64,134 @@ pub fn new_identity_for(client: &mut Client, transactional_id: &str, timeout_ms:
     identity.expect("it was waited for")
 }
 
+/// A transactional producer whose every request is sent when the test says so, as often as it says so.
+pub struct Transactor {
+    /// Whom it talks to.
+    pub client: Client,
+    /// Its transactional id.
+    pub id: String,
+    /// What it was given last.
+    pub identity: Identity,
+    /// The protocol it speaks.
+    pub version: TransactionVersion,
+}
+
+impl Transactor {
+    /// A new producer with a transactional id of its own.
+    pub fn new(version: TransactionVersion) -> Transactor {
+        Transactor::named(version, &crate::unique("tx"), 60_000)
+    }
+
+    /// A producer with this transactional id and this timeout.
+    pub fn named(version: TransactionVersion, id: &str, timeout_ms: i32) -> Transactor {
+        Transactor::at(crate::client(), version, id, timeout_ms)
+    }
+
+    /// The same, over a connection of the test's choice.
+    pub fn at(mut client: Client, version: TransactionVersion, id: &str, timeout_ms: i32) -> Transactor {
+        let identity = new_identity_for(&mut client, id, timeout_ms);
+        Transactor { client, id: id.to_owned(), identity, version }
+    }
+
+    /// Writes records to a partition, after adding it to the transaction where that is the client's to do.
+    pub fn write(&mut self, topic: &str, partition: i32, sequence: i32, count: i32) -> ErrorCode {
+        if self.version == TransactionVersion::V1 {
+            let added = self.add(&[(topic, partition)]);
+            if added.is_error() {
+                return added;
+            }
+        }
+        self.produce(topic, partition, sequence, count)
+    }
+
+    /// Writes records to a partition that ought to be part of the transaction.
+    pub fn produce(&mut self, topic: &str, partition: i32, sequence: i32, count: i32) -> ErrorCode {
+        let (identity, transactional_id) = (self.identity, Some(self.id.as_str()));
+        let write = Write { topic, partition, identity, sequence, count, transactional_id };
+        let newest = newest_versions(self.version).0;
+        settled(|| write.send(&mut self.client, newest).expect("a batch is answered").error_code)
+    }
+
+    /// Adds partitions to the transaction; says the first error.
+    pub fn add(&mut self, partitions: &[(&str, i32)]) -> ErrorCode {
+        settled(|| {
+            let codes = add_partitions(&mut self.client, &self.id, self.identity, partitions);
+            let mut codes = codes.expect("AddPartitionsToTxn is answered").into_iter();
+            codes.find(|code| code.is_error()).unwrap_or_default()
+        })
+    }
+
+    /// Commits an offset of a group as part of the transaction.
+    pub fn commit_offset(&mut self, group: &str, topic: &str, offset: i64) -> ErrorCode {
+        find_group(&mut self.client, group);
+        if self.version == TransactionVersion::V1 {
+            let added = settled(|| {
+                let added = add_offsets(&mut self.client, &self.id, self.identity, group);
+                added.expect("AddOffsetsToTxn is answered")
+            });
+            if added.is_error() {
+                return added;
+            }
+        }
+        let newest = newest_versions(self.version).1;
+        settled(|| {
+            let commit = (group, topic, offset);
+            let code = txn_offset_commit(&mut self.client, &self.id, self.identity, commit, newest);
+            code.expect("TxnOffsetCommit is answered")
+        })
+    }
+
+    /// Ends the transaction and takes on the identity that comes with it.
+    pub fn end(&mut self, committed: bool) -> ErrorCode {
+        let (code, identity) = self.end_as(self.identity, committed);
+        if !code.is_error() && self.version == TransactionVersion::V2 {
+            self.identity = identity;
+        }
+        code
+    }
+
+    /// Ends the transaction as somebody else, or as who one was.
+    pub fn end_as(&mut self, identity: Identity, committed: bool) -> (ErrorCode, Identity) {
+        let newest = newest_versions(self.version).1;
+        let mut given = identity;
+        let code = settled(|| {
+            let answer = end_txn(&mut self.client, &self.id, identity, committed, newest);
+            let answer = answer.expect("EndTxn is answered");
+            given = (answer.producer_id, answer.producer_epoch);
+            answer.error_code
+        });
+        (code, given)
+    }
+
+    /// The name of the state the coordinator has the transactional id in.
+    pub fn state(&mut self) -> String {
+        describe_transaction(&mut self.client, &self.id).transaction_state.to_string()
+    }
+}
+
+/// Asks for the coordinator of a group, which makes the broker create what it needs.
+pub fn find_group(client: &mut Client, group: &str) {
+    let find = find_coordinator::Request { coordinator_keys: vec![group.into()], ..Default::default() };
+    client.call(&find).expect("FindCoordinator is answered");
+}
+
+/// Tries again while the answer is that of a coordinator that is about to be ready.
+pub fn settled(mut attempt: impl FnMut() -> ErrorCode) -> ErrorCode {
+    let mut code = ErrorCode::None;
+    eventually("the coordinator is ready", || {
+        code = attempt();
+        !matches!(
+            code,
+            ErrorCode::ConcurrentTransactions
+                | ErrorCode::CoordinatorLoadInProgress
+                | ErrorCode::CoordinatorNotAvailable
+                | ErrorCode::NotCoordinator
+                | ErrorCode::NotEnoughReplicas
+        )
+    });
+    code
+}
+
 /// A batch of a producer.
 #[derive(Clone, Copy, Debug)]
 pub struct Write<'a> {

@@ -102,7 +102,6 @@ fn a_batch_whose_header_is_wrong_is_refused() {
 fn a_batch_whose_records_are_wrong_is_refused() {
     let of = |record: RawRecord| Forged::around(&record.encode(), 1).seal();
     let sound = RawRecord::new(0);
-    let twice = [sound.encode(), sound.encode()].concat();
     let invalid = ErrorCode::InvalidRecord;
     refuses(vec![
         ("bytes are left over", invalid, Forged::around(&[&sound.encode()[..], &[0; 9]].concat(), 1).seal()),
@@ -142,11 +141,6 @@ fn records_that_apache_kafka_would_take_or_stumble_over_are_refused_too() {
         ("key length -2", invalid, of(RawRecord { key_length: -2, ..sound.clone() })),
         ("varints without end", invalid, Forged::around(&[0xff; 40], 1).seal()),
         ("length 2^31-1", invalid, Forged::of(&["a"]).set(at::LENGTH, &i32::MAX.to_be_bytes()).seal()),
-        (
-            "transactional without a producer",
-            invalid,
-            Forged::of(&["a"]).set(at::ATTRIBUTES, &[0, 0x10]).seal(),
-        ),
     ]);
 }
 

@@ -9,3 +9,4 @@
 mod batches;
 mod frames;
 mod sequences;
+mod transactions;

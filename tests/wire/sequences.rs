@@ -8,9 +8,14 @@ use oncelog_wire::{ErrorCode, Offset, ProducerEpoch, ProducerId};
 const MAX: i32 = i32::MAX;
 
 fn identity(client: &mut Client) -> Identity {
-    let answer = requests::init_producer_id(client, None, MAX, None).unwrap();
-    assert_eq!(answer.error_code, ErrorCode::None);
-    (answer.producer_id, answer.producer_epoch)
+    loop {
+        let answer = requests::init_producer_id(client, None, MAX, None).unwrap();
+        // Kafka says so while it fetches the next block of ids.
+        if answer.error_code != ErrorCode::CoordinatorLoadInProgress {
+            assert_eq!(answer.error_code, ErrorCode::None);
+            return (answer.producer_id, answer.producer_epoch);
+        }
+    }
 }
 
 /// A partition, and batches without transactions into it.

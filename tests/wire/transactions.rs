@@ -1,0 +1,652 @@
+//! Transactions as the wire shows them, by both versions of the protocol: who may end what, and when it counts.
+
+use oncelog_client::{Client, Isolation, TransactionVersion};
+use oncelog_tests::requests::{self, Identity, Transactor, Write, watermarks};
+use oncelog_tests::{client, eventually, is_ours, topic, unique};
+use oncelog_wire::{ErrorCode, ProducerEpoch, ProducerId, init_producer_id};
+
+use TransactionVersion::{V1, V2};
+
+const BOTH: [TransactionVersion; 2] = [V1, V2];
+
+fn values(client: &mut Client, topic: &str, isolation: Isolation) -> Vec<String> {
+    client.values(topic, 0, isolation).unwrap()
+}
+
+/// Waits until nothing is open in a partition. Our broker has to have that the moment an end is answered.
+fn is_stable(client: &mut Client, topic: &str, partition: i32) {
+    if is_ours() {
+        let (high_watermark, last_stable_offset) = watermarks(client, topic, partition);
+        assert_eq!(high_watermark, last_stable_offset, "the answer came before the end");
+    } else {
+        eventually("the transaction ends", || {
+            let (high_watermark, last_stable_offset) = watermarks(client, topic, partition);
+            high_watermark == last_stable_offset
+        });
+    }
+}
+
+fn previous((id, epoch): Identity) -> Identity {
+    (id, ProducerEpoch(epoch.0 - 1))
+}
+
+#[test]
+fn what_is_committed_is_there_in_every_partition_when_commit_returns() {
+    for version in BOTH {
+        let topic = topic(3);
+        let mut producer = Transactor::new(version);
+        for round in 0..3 {
+            let sequence = if version == V1 { 2 * round } else { 0 };
+            for partition in 0..3 {
+                assert_eq!(producer.write(&topic, partition, sequence, 2), ErrorCode::None);
+            }
+            assert_eq!(producer.end(true), ErrorCode::None);
+            for partition in 0..3 {
+                is_stable(&mut producer.client, &topic, partition);
+                // Two records and a marker a round.
+                assert_eq!(watermarks(&mut producer.client, &topic, partition).0, 3 * (i64::from(round) + 1));
+                let seen = producer.client.values(&topic, partition, Isolation::ReadCommitted).unwrap();
+                assert_eq!(seen.len(), 2 * (round as usize + 1));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_aborted_is_hidden_from_read_committed_and_from_nobody_else() {
+    for version in BOTH {
+        let topic = topic(1);
+        let mut producer = Transactor::new(version);
+        producer.client.produce_values(&topic, 0, ["before"]).unwrap();
+        assert_eq!(producer.write(&topic, 0, 0, 2), ErrorCode::None);
+        producer.client.produce_values(&topic, 0, ["between"]).unwrap();
+        assert_eq!(producer.end(false), ErrorCode::None);
+        is_stable(&mut producer.client, &topic, 0);
+        let client = &mut producer.client;
+        client.produce_values(&topic, 0, ["after"]).unwrap();
+        assert_eq!(values(client, &topic, Isolation::ReadCommitted), ["before", "between", "after"]);
+        let all = values(client, &topic, Isolation::ReadUncommitted);
+        assert_eq!(all, ["before", "0/0", "0/1", "between", "after"]);
+    }
+}
+
+#[test]
+fn with_version_1_the_epoch_stays_and_sequences_go_on() {
+    let topic = topic(1);
+    let mut producer = Transactor::new(V1);
+    let identity = producer.identity;
+    for (round, committed) in [true, false, true].into_iter().enumerate() {
+        assert_eq!(producer.write(&topic, 0, round as i32 * 2, 2), ErrorCode::None);
+        assert_eq!(producer.end(committed), ErrorCode::None);
+        assert_eq!(producer.identity, identity);
+    }
+    assert_eq!(producer.write(&topic, 0, 9, 1), ErrorCode::OutOfOrderSequenceNumber);
+    assert_eq!(producer.end(false), ErrorCode::None);
+}
+
+#[test]
+fn with_version_2_every_end_brings_an_epoch_and_sequences_begin_anew() {
+    let topic = topic(1);
+    let mut producer = Transactor::new(V2);
+    let (id, _) = producer.identity;
+    for (round, committed) in [true, false, true].into_iter().enumerate() {
+        assert_eq!(producer.identity, (id, ProducerEpoch(round as i16)));
+        assert_eq!(producer.write(&topic, 0, 0, 2), ErrorCode::None);
+        assert_eq!(producer.end(committed), ErrorCode::None);
+    }
+    assert_eq!(producer.write(&topic, 0, 6, 1), ErrorCode::OutOfOrderSequenceNumber);
+    let markers = requests::producers(&mut producer.client, &topic, 0);
+    assert_eq!(
+        (markers[0].producer_epoch, markers[0].last_sequence),
+        (3, -1),
+        "the marker has the new epoch"
+    );
+}
+
+#[test]
+fn a_batch_of_a_transaction_sent_again_is_written_once() {
+    for version in BOTH {
+        let topic = topic(1);
+        let mut producer = Transactor::new(version);
+        for sequence in 0..6 {
+            assert_eq!(producer.write(&topic, 0, sequence, 1), ErrorCode::None);
+        }
+        for sequence in 1..6 {
+            assert_eq!(producer.write(&topic, 0, sequence, 1), ErrorCode::None);
+        }
+        assert_eq!(producer.write(&topic, 0, 0, 1), ErrorCode::OutOfOrderSequenceNumber);
+        assert_eq!(producer.write(&topic, 0, 7, 1), ErrorCode::OutOfOrderSequenceNumber);
+        assert_eq!(producer.end(true), ErrorCode::None);
+        is_stable(&mut producer.client, &topic, 0);
+        let seen = values(&mut producer.client, &topic, Isolation::ReadCommitted);
+        assert_eq!(seen, ["0/0", "0/1", "0/2", "0/3", "0/4", "0/5"]);
+    }
+}
+
+#[test]
+fn a_batch_that_comes_after_its_transaction_ended_does_not_open_another() {
+    let topic = topic(1);
+    let mut producer = Transactor::new(V2);
+    let then = producer.identity;
+    assert_eq!(producer.write(&topic, 0, 0, 1), ErrorCode::None);
+    assert_eq!(producer.end(true), ErrorCode::None);
+    is_stable(&mut producer.client, &topic, 0);
+    let now = std::mem::replace(&mut producer.identity, then);
+    for sequence in [0, 1] {
+        assert_eq!(producer.write(&topic, 0, sequence, 1), ErrorCode::InvalidProducerEpoch);
+    }
+    producer.identity = now;
+    assert_eq!(producer.state(), "CompleteCommit");
+    assert_eq!(values(&mut producer.client, &topic, Isolation::ReadUncommitted), ["0/0"]);
+}
+
+#[test]
+fn a_transactional_batch_needs_the_partition_in_the_transaction() {
+    let topic = topic(2);
+    let mut producer = Transactor::new(V1);
+    let (identity, id) = (producer.identity, producer.id.clone());
+    let write = |partition, transactional_id| Write {
+        topic: &topic,
+        partition,
+        identity,
+        sequence: 0,
+        count: 1,
+        transactional_id,
+    };
+    assert_eq!(producer.add(&[(&topic, 0)]), ErrorCode::None);
+    for (version, code) in [(11, ErrorCode::TransactionAbortable), (10, ErrorCode::InvalidTxnState)] {
+        let answer = write(1, Some(id.as_str())).send(&mut producer.client, version).unwrap();
+        assert_eq!(answer.error_code, code, "version {version}");
+    }
+    let answer = write(0, Some(id.as_str())).send(&mut producer.client, 10).unwrap();
+    assert_eq!(answer.error_code, ErrorCode::None);
+    // Once the transaction is open there, nothing else may be written by its producer.
+    let plain = Write { sequence: 1, ..write(0, None) };
+    assert_eq!(plain.send(&mut producer.client, 10).unwrap().error_code, ErrorCode::InvalidTxnState);
+    assert_eq!(producer.end(true), ErrorCode::None);
+    assert_eq!(watermarks(&mut producer.client, &topic, 1), (0, 0));
+}
+
+#[test]
+fn a_zombie_is_fenced_at_each_call() {
+    for version in BOTH {
+        let topic = topic(1);
+        let group = unique("group");
+        let mut zombie = Transactor::new(version);
+        // Lets the coordinator of the group come up.
+        assert_eq!(zombie.commit_offset(&group, &topic, 1), ErrorCode::None);
+        assert_eq!(zombie.write(&topic, 0, 0, 1), ErrorCode::None);
+        let mut heir = Transactor::named(version, &zombie.id.clone(), 60_000);
+        assert_eq!(heir.identity.0, zombie.identity.0);
+        assert!(heir.identity.1 > zombie.identity.1);
+
+        let (client, id, old) = (&mut zombie.client, &zombie.id, zombie.identity);
+        assert_eq!(
+            requests::add_partitions(client, id, old, &[(&topic, 0)]).unwrap(),
+            [ErrorCode::ProducerFenced]
+        );
+        assert_eq!(requests::add_offsets(client, id, old, &group).unwrap(), ErrorCode::ProducerFenced);
+        assert_eq!(zombie.produce(&topic, 0, 1, 1), ErrorCode::InvalidProducerEpoch);
+        assert_eq!(zombie.produce(&topic, 0, 0, 1), ErrorCode::InvalidProducerEpoch);
+        let newest = requests::newest_versions(version).1;
+        let offset = (group.as_str(), topic.as_str(), 9);
+        let code = requests::txn_offset_commit(&mut zombie.client, &zombie.id, old, offset, newest).unwrap();
+        assert_eq!(code, ErrorCode::InvalidProducerEpoch, "{version:?}");
+        for committed in [true, false] {
+            assert_eq!(zombie.end_as(old, committed).0, ErrorCode::ProducerFenced);
+        }
+        let answer =
+            requests::init_producer_id(&mut zombie.client, Some(&zombie.id), 60_000, Some(old)).unwrap();
+        assert_eq!(answer.error_code, ErrorCode::ProducerFenced);
+
+        assert_eq!(heir.write(&topic, 0, 0, 1), ErrorCode::None);
+        assert_eq!(heir.end(true), ErrorCode::None);
+        is_stable(&mut heir.client, &topic, 0);
+        let seen = values(&mut heir.client, &topic, Isolation::ReadCommitted);
+        assert_eq!(seen, [format!("{}/0", heir.identity.1.0 - i16::from(version == V2))]);
+        assert_eq!(requests::fetch_offset(&mut heir.client, &group, &topic, true).unwrap().1, -1);
+    }
+}
+
+#[test]
+fn a_new_instance_aborts_what_the_old_one_left_open() {
+    for version in BOTH {
+        let topic = topic(2);
+        let mut old = Transactor::new(version);
+        for partition in 0..2 {
+            assert_eq!(old.write(&topic, partition, 0, 3), ErrorCode::None);
+        }
+        if is_ours() {
+            // At once, in the same request.
+            let answer = requests::init_producer_id(&mut client(), Some(&old.id), 60_000, None).unwrap();
+            assert_eq!(answer.error_code, ErrorCode::None);
+            for partition in 0..2 {
+                is_stable(&mut old.client, &topic, partition);
+            }
+        }
+        let mut new = Transactor::named(version, &old.id.clone(), 60_000);
+        assert_eq!(new.write(&topic, 0, 0, 1), ErrorCode::None);
+        assert_eq!(new.end(true), ErrorCode::None);
+        is_stable(&mut new.client, &topic, 0);
+        assert_eq!(values(&mut new.client, &topic, Isolation::ReadCommitted).len(), 1);
+        assert_eq!(new.client.values(&topic, 1, Isolation::ReadCommitted).unwrap().len(), 0);
+    }
+}
+
+#[test]
+fn an_end_sent_again_has_the_same_outcome_and_not_the_other() {
+    for committed in [true, false] {
+        let topic = topic(1);
+        let mut producer = Transactor::new(V1);
+        assert_eq!(producer.write(&topic, 0, 0, 1), ErrorCode::None);
+        for _ in 0..3 {
+            assert_eq!(producer.end(committed), ErrorCode::None);
+        }
+        assert_eq!(producer.end(!committed), ErrorCode::InvalidTxnState);
+        is_stable(&mut producer.client, &topic, 0);
+        assert_eq!(watermarks(&mut producer.client, &topic, 0).0, 2, "there is one marker");
+
+        let topic = oncelog_tests::topic(1);
+        let mut producer = Transactor::new(V2);
+        let before = producer.identity;
+        assert_eq!(producer.write(&topic, 0, 0, 1), ErrorCode::None);
+        assert_eq!(producer.end(committed), ErrorCode::None);
+        assert_eq!(previous(producer.identity), before);
+        for _ in 0..3 {
+            assert_eq!(producer.end_as(before, committed), (ErrorCode::None, producer.identity));
+        }
+        is_stable(&mut producer.client, &topic, 0);
+        assert_eq!(watermarks(&mut producer.client, &topic, 0).0, 2, "there is one marker");
+        let other = producer.end_as(before, !committed).0;
+        // Kafka says INVALID_TXN_STATE in both cases; a commit that lost against an abort is better off fenced
+        // (KAFKA-20785).
+        let code =
+            if is_ours() && !committed { ErrorCode::ProducerFenced } else { ErrorCode::InvalidTxnState };
+        assert_eq!(other, code);
+    }
+}
+
+#[test]
+fn a_late_end_never_touches_a_later_transaction() {
+    for (committed, late) in [(true, true), (true, false), (false, true), (false, false)] {
+        let topic = topic(1);
+        let mut producer = Transactor::new(V2);
+        let first = producer.identity;
+        assert_eq!(producer.write(&topic, 0, 0, 1), ErrorCode::None);
+        assert_eq!(producer.end(committed), ErrorCode::None);
+        assert_eq!(producer.write(&topic, 0, 0, 1), ErrorCode::None);
+        assert_eq!(producer.end_as(first, late).0, ErrorCode::ProducerFenced);
+        assert_eq!(producer.state(), "Ongoing");
+        let (high_watermark, last_stable_offset) = watermarks(&mut producer.client, &topic, 0);
+        assert_eq!((high_watermark, last_stable_offset), (3, 2));
+        assert_eq!(producer.end(true), ErrorCode::None);
+        assert_eq!(producer.end_as(first, late).0, ErrorCode::ProducerFenced);
+    }
+}
+
+#[test]
+fn only_the_owner_ends_a_transaction() {
+    for version in BOTH {
+        let topic = topic(1);
+        let mut producer = Transactor::new(version);
+        assert_eq!(producer.write(&topic, 0, 0, 1), ErrorCode::None);
+        let (id, epoch) = producer.identity;
+        for committed in [true, false] {
+            let stranger = (ProducerId(id.0 + 1), epoch);
+            assert_eq!(producer.end_as(stranger, committed).0, ErrorCode::InvalidProducerIdMapping);
+            assert_eq!(producer.end_as((id, epoch.next()), committed).0, ErrorCode::ProducerFenced);
+            let (client, newest) = (&mut producer.client, requests::newest_versions(version).1);
+            let answer =
+                requests::end_txn(client, &unique("nobody"), (id, epoch), committed, newest).unwrap();
+            assert!(
+                matches!(answer.error_code, ErrorCode::InvalidProducerIdMapping)
+                    || !is_ours() && answer.error_code.is_retriable()
+            );
+        }
+        assert_eq!(producer.state(), "Ongoing");
+        assert_eq!(producer.end(true), ErrorCode::None);
+    }
+}
+
+#[test]
+fn a_transaction_without_a_write_ends_as_the_version_has_it() {
+    let mut producer = Transactor::new(V1);
+    for committed in [true, false] {
+        assert_eq!(producer.end(committed), ErrorCode::InvalidTxnState);
+    }
+    let mut producer = Transactor::new(V2);
+    assert_eq!(producer.end(true), ErrorCode::InvalidTxnState);
+    let before = producer.identity;
+    assert_eq!(producer.end(false), ErrorCode::None);
+    assert_eq!(previous(producer.identity), before, "an abort of nothing brings a new epoch");
+}
+
+#[test]
+fn a_commit_after_the_coordinator_aborted_is_fenced() {
+    let topic = topic(1);
+    for version in BOTH {
+        let mut producer = Transactor::named(version, &unique("tx"), 50);
+        assert_eq!(producer.write(&topic, 0, 0, 1), ErrorCode::None);
+        eventually("the transaction times out", || producer.state() == "CompleteAbort");
+        is_stable(&mut producer.client, &topic, 0);
+        let commit = producer.end_as(producer.identity, true).0;
+        let code =
+            if version == V2 && !is_ours() { ErrorCode::InvalidTxnState } else { ErrorCode::ProducerFenced };
+        assert_eq!(commit, code, "{version:?}");
+        assert!(producer.write(&topic, 0, 1, 1).is_error());
+        assert_eq!(values(&mut producer.client, &topic, Isolation::ReadCommitted).len(), 0);
+    }
+}
+
+#[test]
+fn a_transaction_that_nobody_ends_is_aborted_at_its_timeout() {
+    for version in BOTH {
+        let topic = topic(2);
+        let mut lost = Transactor::named(version, &unique("tx"), 300);
+        assert_eq!(lost.write(&topic, 0, 0, 1), ErrorCode::None);
+        assert_eq!(lost.write(&topic, 1, 0, 1), ErrorCode::None);
+        let mut other = client();
+        other.produce_values(&topic, 0, ["behind"]).unwrap();
+        assert_eq!(watermarks(&mut other, &topic, 0), (2, 0));
+        for partition in 0..2 {
+            eventually("the readers go on", || {
+                let (high_watermark, last_stable_offset) = watermarks(&mut other, &topic, partition);
+                high_watermark == last_stable_offset
+            });
+        }
+        assert_eq!(values(&mut other, &topic, Isolation::ReadCommitted), ["behind"]);
+        // Its producer finds out at the next call, and a new instance begins in peace.
+        assert!(lost.produce(&topic, 0, 1, 1).is_error());
+        let mut heir = Transactor::named(version, &lost.id.clone(), 60_000);
+        assert_eq!(heir.write(&topic, 0, 0, 1), ErrorCode::None);
+        assert_eq!(heir.end(true), ErrorCode::None);
+    }
+}
+
+#[test]
+fn an_open_transaction_holds_back_later_ones_until_it_ends() {
+    for version in BOTH {
+        for committed in [true, false] {
+            let topic = topic(1);
+            let mut first = Transactor::new(version);
+            let mut second = Transactor::new(version);
+            assert_eq!(first.write(&topic, 0, 0, 1), ErrorCode::None);
+            assert_eq!(second.write(&topic, 0, 0, 2), ErrorCode::None);
+            assert_eq!(second.end(true), ErrorCode::None);
+            let mut reader = client();
+            eventually("the second has its marker", || watermarks(&mut reader, &topic, 0).0 == 4);
+            assert_eq!(watermarks(&mut reader, &topic, 0), (4, 0));
+            assert_eq!(values(&mut reader, &topic, Isolation::ReadCommitted).len(), 0);
+            assert_eq!(values(&mut reader, &topic, Isolation::ReadUncommitted).len(), 3);
+            assert_eq!(first.end(committed), ErrorCode::None);
+            is_stable(&mut reader, &topic, 0);
+            let offsets: Vec<_> = reader.fetch_all(&topic, 0, Isolation::ReadCommitted).unwrap();
+            let offsets: Vec<_> = offsets.iter().map(|record| record.offset.0).collect();
+            assert_eq!(offsets, if committed { vec![0, 1, 2] } else { vec![1, 2] });
+        }
+    }
+}
+
+#[test]
+fn the_stable_offset_follows_the_oldest_open_transaction() {
+    let topic = topic(1);
+    let mut producers: Vec<_> = (0..4).map(|_| Transactor::new(V2)).collect();
+    for producer in &mut producers {
+        assert_eq!(producer.write(&topic, 0, 0, 1), ErrorCode::None);
+    }
+    let mut reader = client();
+    // Which one ends, and where the stable offset is then.
+    for (which, last_stable_offset) in [(1, 0), (3, 0), (0, 2), (2, 8)] {
+        assert_eq!(producers[which].end(which % 2 == 0), ErrorCode::None);
+        eventually("the stable offset moves", || watermarks(&mut reader, &topic, 0).1 == last_stable_offset);
+    }
+    let seen = reader.fetch_all(&topic, 0, Isolation::ReadCommitted).unwrap();
+    assert_eq!(seen.iter().map(|record| record.offset.0).collect::<Vec<_>>(), [0, 2]);
+}
+
+#[test]
+fn a_topic_that_is_deleted_drops_out_of_its_transactions() {
+    for version in BOTH {
+        for committed in [true, false] {
+            let (doomed, kept) = (topic(1), topic(1));
+            let mut producer = Transactor::new(version);
+            assert_eq!(producer.write(&doomed, 0, 0, 1), ErrorCode::None);
+            assert_eq!(producer.write(&kept, 0, 0, 1), ErrorCode::None);
+            client().delete_topic(&doomed).unwrap();
+            assert_eq!(producer.end(committed), ErrorCode::None);
+            is_stable(&mut producer.client, &kept, 0);
+            let seen = values(&mut client(), &kept, Isolation::ReadCommitted);
+            assert_eq!(seen.len(), usize::from(committed));
+            // A topic made again under the name knows nothing of the transaction, nor of the producer.
+            let mut client = client();
+            eventually("the topic can be made again", || client.create_topic(&doomed, 1).is_ok());
+            oncelog_tests::await_topic(&mut client, &doomed, 1);
+            assert_eq!(watermarks(&mut client, &doomed, 0), (0, 0));
+            assert_eq!(requests::producers(&mut client, &doomed, 0).len(), 0);
+            let mut next = Transactor::named(version, &producer.id.clone(), 60_000);
+            assert_eq!(next.write(&doomed, 0, 0, 1), ErrorCode::None);
+            assert_eq!(next.end(true), ErrorCode::None);
+            is_stable(&mut next.client, &doomed, 0);
+        }
+    }
+}
+
+#[test]
+fn a_transaction_all_of_whose_topics_are_gone_still_ends() {
+    for version in BOTH {
+        let doomed = topic(1);
+        let mut producer = Transactor::new(version);
+        assert_eq!(producer.write(&doomed, 0, 0, 1), ErrorCode::None);
+        client().delete_topic(&doomed).unwrap();
+        assert_eq!(producer.end(true), ErrorCode::None);
+        let next = topic(1);
+        assert_eq!(producer.write(&next, 0, 0, 1), ErrorCode::None);
+        assert_eq!(producer.end(true), ErrorCode::None);
+        is_stable(&mut producer.client, &next, 0);
+    }
+}
+
+#[test]
+fn partitions_are_added_all_or_none() {
+    let topic = topic(2);
+    let mut producer = Transactor::new(V1);
+    let (client, id, identity) = (&mut producer.client, &producer.id, producer.identity);
+    let mut add = |id: &str, identity, partitions: &[(&str, i32)]| {
+        let mut codes = requests::add_partitions(client, id, identity, partitions).unwrap();
+        codes.sort();
+        codes
+    };
+    let missing = (unique("no-such-topic"), 0);
+    assert_eq!(
+        add(id, identity, &[(&topic, 0), (&missing.0, 0)]),
+        [ErrorCode::UnknownTopicOrPartition, ErrorCode::OperationNotAttempted]
+    );
+    assert_eq!(
+        add(id, identity, &[(&topic, 0), (&topic, 2)]),
+        [ErrorCode::UnknownTopicOrPartition, ErrorCode::OperationNotAttempted]
+    );
+    assert_eq!(add("", identity, &[(&topic, 0)]), [ErrorCode::InvalidRequest]);
+    let (producer_id, epoch) = identity;
+    assert_eq!(add(id, (producer_id, epoch.next()), &[(&topic, 0)]), [ErrorCode::ProducerFenced]);
+    assert_eq!(
+        add(id, (ProducerId(producer_id.0 + 1), epoch), &[(&topic, 0)]),
+        [ErrorCode::InvalidProducerIdMapping]
+    );
+    assert_eq!(producer.state(), "Empty");
+    assert_eq!(producer.add(&[(&topic, 0), (&topic, 1)]), ErrorCode::None);
+    assert_eq!(producer.add(&[(&topic, 0)]), ErrorCode::None);
+    let described = requests::describe_transaction(&mut producer.client, &producer.id.clone());
+    assert_eq!(described.transaction_state, "Ongoing");
+    assert_eq!(described.transaction_timeout_ms, 60_000);
+    assert_eq!((described.producer_id, described.producer_epoch), producer.identity);
+    let mut partitions = described.topics[0].partitions.clone();
+    partitions.sort();
+    assert_eq!((described.topics.len(), partitions), (1, vec![0, 1]));
+    // Nothing was written: the markers end the transaction all the same.
+    assert_eq!(producer.end(true), ErrorCode::None);
+    eventually("there is a marker", || watermarks(&mut producer.client, &topic, 0) == (1, 1));
+}
+
+#[test]
+fn whoever_asks_is_told_of_transactions() {
+    let topic = topic(1);
+    let mut open = Transactor::new(V2);
+    let mut done = Transactor::new(V2);
+    let idle = Transactor::new(V2);
+    assert_eq!(open.write(&topic, 0, 0, 1), ErrorCode::None);
+    assert_eq!(done.write(&topic, 0, 0, 1), ErrorCode::None);
+    assert_eq!(done.end(true), ErrorCode::None);
+    eventually("the transaction is done", || done.state() == "CompleteCommit");
+    let mut client = client();
+    let mut list = |states: &[&str], producer_ids: &[ProducerId]| {
+        let answer = client
+            .call(&oncelog_wire::list_transactions::Request {
+                state_filters: states.iter().map(|state| (*state).into()).collect(),
+                producer_id_filters: producer_ids.to_vec(),
+                ..Default::default()
+            })
+            .unwrap();
+        assert_eq!(answer.error_code, ErrorCode::None);
+        let mine = answer.transaction_states.into_iter().filter_map(|listed| {
+            let ours = [&open.id, &done.id, &idle.id];
+            let at = ours.iter().position(|id| listed.transactional_id == id.as_str())?;
+            Some((at, listed.transaction_state.to_string()))
+        });
+        let mut mine: Vec<_> = mine.collect();
+        mine.sort();
+        (mine, answer.unknown_state_filters)
+    };
+    let entry = |at: usize, state: &str| (at, state.to_owned());
+    let all = [entry(0, "Ongoing"), entry(1, "CompleteCommit"), entry(2, "Empty")];
+    assert_eq!(list(&[], &[]).0, all);
+    assert_eq!(list(&["Ongoing"], &[]).0, all[..1]);
+    assert_eq!(list(&["Empty", "CompleteCommit"], &[]).0, all[1..]);
+    assert_eq!(list(&[], &[done.identity.0]).0, all[1..2]);
+    assert_eq!(list(&["Ongoing"], &[done.identity.0]).0, []);
+    let (none, unknown) = list(&["Bogus"], &[]);
+    assert_eq!((none.len(), unknown), (0, vec!["Bogus".into()]));
+
+    let unknown = requests::describe_transaction(&mut open.client, &unique("nobody"));
+    assert_eq!(unknown.error_code, ErrorCode::TransactionalIdNotFound);
+    let producers = requests::producers(&mut open.client, &topic, 0);
+    let state = producers.iter().find(|state| state.producer_id == open.identity.0).unwrap();
+    assert_eq!((state.current_txn_start_offset.0, state.last_sequence), (0, 0));
+    let state = producers.iter().find(|state| state.producer_id == done.identity.0).unwrap();
+    assert_eq!(state.current_txn_start_offset.0, -1);
+}
+
+#[test]
+fn an_administrator_ends_a_transaction_that_hangs() {
+    let topic = topic(1);
+    let mut hanging = Transactor::new(V1);
+    hanging = Transactor::named(V1, &hanging.id, 60_000);
+    assert_eq!(hanging.write(&topic, 0, 0, 1), ErrorCode::None);
+    let mut client = client();
+    let coordinator_epoch = requests::producers(&mut client, &topic, 0)[0].coordinator_epoch.max(0);
+    let (id, epoch) = hanging.identity;
+    let older = previous((id, epoch));
+    let mut mark = |identity, coordinator_epoch, partition| {
+        requests::write_marker(&mut client, identity, false, coordinator_epoch, (&topic, partition)).unwrap()
+    };
+    assert_eq!(mark(older, coordinator_epoch, 0), ErrorCode::InvalidProducerEpoch);
+    assert_eq!(mark((id, epoch), coordinator_epoch, 7), ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(mark((id, epoch), coordinator_epoch + 5, 0), ErrorCode::None);
+    assert_eq!(mark((id, epoch), coordinator_epoch + 4, 0), ErrorCode::TransactionCoordinatorFenced);
+    is_stable(&mut client, &topic, 0);
+    assert_eq!(values(&mut client, &topic, Isolation::ReadCommitted).len(), 0);
+    assert_eq!(values(&mut client, &topic, Isolation::ReadUncommitted).len(), 1);
+}
+
+#[test]
+fn a_producer_whose_epochs_are_used_up_gets_another_id() {
+    if !is_ours() {
+        return;
+    }
+    let topic = topic(1);
+    let mut producer = Transactor::new(V2);
+    let (id, _) = producer.identity;
+    let request = init_producer_id::Request {
+        transactional_id: Some(producer.id.as_str().into()),
+        transaction_timeout_ms: 60_000,
+        ..Default::default()
+    };
+    let mut last = ProducerEpoch(0);
+    while last.0 < 32_765 {
+        let count = (32_765 - last.0).min(1_000);
+        let connection = producer.client.connection();
+        let pending: Vec<_> = (0..count).map(|_| connection.send(&request, 5).unwrap()).collect();
+        for pending in pending {
+            let answer = connection.receive(pending).unwrap();
+            assert_eq!((answer.producer_id, answer.producer_epoch), (id, last.next()));
+            last = last.next();
+        }
+    }
+    // The end of a transaction takes the last epoch there is for clients ...
+    producer.identity = (id, last);
+    assert_eq!(producer.write(&topic, 0, 0, 1), ErrorCode::None);
+    assert_eq!(producer.end(true), ErrorCode::None);
+    assert_eq!(producer.identity, (id, ProducerEpoch(32_766)));
+    // ... and the end of the next one brings a new id; said again, the same one.
+    let exhausted = producer.identity;
+    assert_eq!(producer.write(&topic, 0, 0, 1), ErrorCode::None);
+    assert_eq!(producer.end(true), ErrorCode::None);
+    let fresh = producer.identity;
+    assert_ne!(fresh.0, id);
+    assert_eq!(fresh.1, ProducerEpoch(0));
+    assert_eq!(producer.end_as(exhausted, true), (ErrorCode::None, fresh));
+    is_stable(&mut producer.client, &topic, 0);
+    assert_eq!(producer.write(&topic, 0, 0, 1), ErrorCode::None);
+    assert_eq!(producer.end(true), ErrorCode::None);
+    assert_eq!(values(&mut producer.client, &topic, Isolation::ReadCommitted), ["32765/0", "32766/0", "0/0"]);
+    producer.identity = exhausted;
+    assert_eq!(producer.write(&topic, 0, 0, 1), ErrorCode::InvalidProducerIdMapping);
+}
+
+#[test]
+fn two_producers_of_different_versions_share_a_partition() {
+    let topic = topic(1);
+    let (mut old, mut new) = (Transactor::new(V1), Transactor::new(V2));
+    let mut expected = Vec::new();
+    for round in 0..10 {
+        assert_eq!(old.write(&topic, 0, round, 1), ErrorCode::None);
+        let epoch = new.identity.1;
+        assert_eq!(new.write(&topic, 0, 0, 1), ErrorCode::None);
+        let (old_commits, new_commits) = (round % 2 == 0, round % 3 == 0);
+        assert_eq!(old.end(old_commits), ErrorCode::None);
+        assert_eq!(new.end(new_commits), ErrorCode::None);
+        expected.extend(old_commits.then(|| format!("0/{round}")));
+        expected.extend(new_commits.then(|| format!("{epoch}/0")));
+    }
+    is_stable(&mut old.client, &topic, 0);
+    assert_eq!(values(&mut old.client, &topic, Isolation::ReadCommitted), expected);
+}
+
+#[test]
+fn one_transactional_id_may_change_from_one_version_to_the_other() {
+    let topic = topic(1);
+    let mut producer = Transactor::new(V1);
+    let mut sequence = 0;
+    for version in [V1, V2, V2, V1, V1, V2] {
+        if version != producer.version {
+            producer = Transactor::named(version, &producer.id.clone(), 60_000);
+            sequence = 0;
+        }
+        assert_eq!(producer.write(&topic, 0, sequence, 1), ErrorCode::None);
+        assert_eq!(producer.end(true), ErrorCode::None);
+        sequence = if version == V1 { sequence + 1 } else { 0 };
+    }
+    is_stable(&mut producer.client, &topic, 0);
+    assert_eq!(values(&mut producer.client, &topic, Isolation::ReadCommitted).len(), 6);
+}
+
+#[test]
+fn a_transactional_id_may_be_anything_of_up_to_32767_bytes() {
+    let topic = topic(1);
+    let long = "é".repeat(16_383);
+    for id in [long.as_str(), "../../etc/passwd", "a\0b", "\n", " ", "💥", "__transaction_state"] {
+        let mut producer = Transactor::named(V2, id, 60_000);
+        assert_eq!(producer.write(&topic, 0, 0, 1), ErrorCode::None);
+        assert_eq!(producer.end(true), ErrorCode::None);
+        assert_eq!(requests::describe_transaction(&mut producer.client, id).transactional_id, id);
+    }
+}
