@@ -361,8 +361,8 @@ fn producer_ids_are_not_given_out_again_after_a_kill() {
 
 #[test]
 fn what_cannot_be_an_instance_of_itself_is_refused() {
-    let mut world = world();
-    let mut init = |transactional_id: Option<&str>, timeout_ms, id, epoch| {
+    let world = world();
+    let init = |transactional_id: Option<&str>, timeout_ms, id, epoch| {
         let request = init_producer_id::Request {
             transactional_id: transactional_id.map(Str::from),
             transaction_timeout_ms: timeout_ms,
