@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use oncelog_coordinator::metadata::config::TopicConfig;
+pub use oncelog_coordinator::metadata::is_internal;
 use oncelog_wire::{Str, Uuid};
 use parking_lot::RwLock;
 
@@ -17,11 +18,6 @@ pub const TRANSACTION_STATE: Str = Str::from_static("__transaction_state");
 pub const CONSUMER_OFFSETS: Str = Str::from_static("__consumer_offsets");
 /// The log of topics, configs and producer-id blocks; clients do not see it.
 pub const CLUSTER_METADATA: Str = Str::from_static("__cluster_metadata");
-
-/// Whether only the broker writes to the topic of this name.
-pub fn is_internal(topic: &str) -> bool {
-    topic == TRANSACTION_STATE.as_str() || topic == CONSUMER_OFFSETS.as_str()
-}
 
 /// A topic and its partitions.
 pub struct Topic {
