@@ -20,7 +20,7 @@ pub struct Appended {
     pub base_offset: Offset,
     /// The offset of its last record.
     pub last_offset: Offset,
-    /// The timestamp all its records have got, or none where they keep their own.
+    /// The timestamp all its records have got, or none where they keep their own; that of the batch for a duplicate.
     pub log_append_time: Timestamp,
     /// The first offset of the log.
     pub log_start_offset: Offset,
@@ -71,10 +71,7 @@ impl Log {
             return Ok(Appended {
                 base_offset: known.base_offset(),
                 last_offset: known.last_offset,
-                log_append_time: match log_append_time {
-                    Timestamp::NONE => Timestamp::NONE,
-                    _ => known.timestamp,
-                },
+                log_append_time: known.timestamp,
                 log_start_offset: self.log_start_offset,
                 is_duplicate: true,
             });
@@ -157,7 +154,7 @@ impl Log {
             }
         }
         let segment = Segment::create(&self.pool, &self.directory, self.log_end_offset, now)?;
-        self.is_directory_dirty = true;
+        self.directory_changes += 1;
         self.segments.push(segment);
         Ok(())
     }

@@ -120,7 +120,7 @@ pub(crate) struct HeaderCursor {
     open: Arc<dyn DiskFile>,
     /// Where the next batch starts.
     pub(crate) position: u32,
-    end: u32,
+    pub(crate) end: u32,
     window: [u8; WINDOW],
     window_start: u32,
     filled: usize,

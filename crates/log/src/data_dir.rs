@@ -2,7 +2,7 @@
 //!
 //! One process at a time uses it. What Kafka or another cluster has written is refused, not touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,6 +59,8 @@ pub struct DataDir {
     pool: Arc<FilePool>,
     properties: MetaProperties,
     was_clean: bool,
+    /// The logs that have been opened: what is on disk then is no longer what the last stop left.
+    opened: Mutex<BTreeSet<TopicPartition>>,
     /// What the checkpoint files say.
     points: Mutex<BTreeMap<TopicPartition, Points>>,
     _lock: DiskLock,
@@ -95,6 +97,7 @@ impl DataDir {
             pool: Arc::new(FilePool::new(disk, options.max_open_files)),
             properties,
             was_clean,
+            opened: Mutex::default(),
             points: Mutex::new(points),
             _lock: lock,
         })
@@ -139,8 +142,8 @@ impl DataDir {
         Ok(found)
     }
 
-    /// Opens the log of a partition, recovering it where the last stop was not clean. One without files is empty, and
-    /// has none until the first append.
+    /// Opens the log of a partition, recovering it where the last stop was not clean, or where it has been open before.
+    /// One without files is empty, and has none until the first append.
     pub fn open_log(
         &self,
         topic_partition: &TopicPartition,
@@ -149,13 +152,14 @@ impl DataDir {
         now: Now,
     ) -> Result<Log, LogError> {
         let points = self.points.lock().get(topic_partition).copied().unwrap_or_default();
+        let is_first = self.opened.lock().insert(topic_partition.clone());
         let opening = Opening {
             pool: self.pool.clone(),
             directory: self.root.join(topic_partition.to_string()),
             topic_partition: topic_partition.clone(),
             topic_id,
             config,
-            is_clean: self.was_clean,
+            is_clean: self.was_clean && is_first,
             recovery_point: points.recovery_point,
             log_start_offset: points.log_start_offset,
         };

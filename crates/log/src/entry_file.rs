@@ -70,11 +70,44 @@ impl<const N: usize> EntryFile<N> {
             }
         }
         let mut window = [0; WINDOW];
-        let window = &mut window[..(high - low) as usize * N];
-        let file = self.file.get().on("open", self.file.path())?;
-        read_exact(&*file, window, u64::from(low) * N as u64).on("read", self.file.path())?;
-        let (entries, _) = window.as_chunks::<N>();
+        let entries = self.read_window(&mut window, low, high - low)?;
         Ok(low + entries.partition_point(before) as u32)
+    }
+
+    /// The last entry at the front that is `before` what is looked for.
+    pub(crate) fn last_before(&self, before: impl Fn(&[u8; N]) -> bool) -> Result<Option<[u8; N]>, LogError> {
+        self.partition_point(before)?.checked_sub(1).map(|at| self.get(at)).transpose()
+    }
+
+    /// Gives the entries from `index` on to `visit`, for as long as it wants more.
+    pub(crate) fn for_each_from(
+        &self,
+        mut index: u32,
+        mut visit: impl FnMut(&[u8; N]) -> bool,
+    ) -> Result<(), LogError> {
+        let mut window = [0; WINDOW];
+        while index < self.written {
+            let count = (self.written - index).min((WINDOW / N) as u32);
+            let entries = self.read_window(&mut window, index, count)?;
+            if !entries.iter().all(&mut visit) {
+                return Ok(());
+            }
+            index += count;
+        }
+        self.buffer[(index - self.written) as usize..].iter().all(visit);
+        Ok(())
+    }
+
+    fn read_window<'a>(
+        &self,
+        window: &'a mut [u8; WINDOW],
+        index: u32,
+        count: u32,
+    ) -> Result<&'a [[u8; N]], LogError> {
+        let window = &mut window[..count as usize * N];
+        let file = self.file.get().on("open", self.file.path())?;
+        read_exact(&*file, window, u64::from(index) * N as u64).on("read", self.file.path())?;
+        Ok(window.as_chunks().0)
     }
 
     /// Appends an entry; it may stay in memory until the next flush.

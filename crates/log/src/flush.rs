@@ -24,7 +24,9 @@ pub struct Checkpoint {
     files: Vec<Arc<dyn DiskFile>>,
     snapshot: Vec<u8>,
     recovery_point: Offset,
-    is_directory_dirty: bool,
+    /// What the log has counted of these; they are taken off once the checkpoint is finished.
+    bytes: u64,
+    directory_changes: u32,
 }
 
 impl Checkpoint {
@@ -36,7 +38,7 @@ impl Checkpoint {
         for file in self.files.iter().chain([&snapshot]) {
             file.sync().on("sync a file in", &self.directory)?;
         }
-        if self.is_directory_dirty {
+        if self.directory_changes > 0 {
             self.disk.sync_directory(&self.directory).on("sync", &self.directory)?;
         }
         Ok(())
@@ -44,15 +46,15 @@ impl Checkpoint {
 }
 
 impl Log {
-    /// Bytes appended since the last checkpoint began.
+    /// Bytes appended since the last checkpoint that was finished.
     pub fn bytes_since_checkpoint(&self) -> u64 {
         self.bytes_since_checkpoint
     }
 
     /// Begins a checkpoint at the log's end; `None` where nothing was written since the last.
     pub fn begin_checkpoint(&mut self) -> Result<Option<Checkpoint>, LogError> {
-        if self.segments.is_empty() || self.recovery_point == self.log_end_offset && !self.is_directory_dirty
-        {
+        let is_news = self.recovery_point < self.log_end_offset || self.directory_changes > 0;
+        if self.segments.is_empty() || !is_news {
             return Ok(None);
         }
         let mut files = Vec::new();
@@ -60,20 +62,20 @@ impl Log {
             files.extend(self.segments[at].flushed_files()?);
         }
         let disk = self.pool.shared_disk();
-        if self.is_directory_dirty {
+        if self.directory_changes > 0 {
             for name in [partition_metadata::FILE_NAME, leader_epochs::FILE_NAME] {
                 let path = self.directory.join(name);
                 files.push(disk.open(&path, OpenMode::Existing).on("open", &path)?);
             }
         }
-        self.bytes_since_checkpoint = 0;
         Ok(Some(Checkpoint {
             disk,
             directory: self.directory.clone(),
             files,
             snapshot: producer_snapshot::encode(&self.producers),
             recovery_point: self.log_end_offset,
-            is_directory_dirty: std::mem::take(&mut self.is_directory_dirty),
+            bytes: self.bytes_since_checkpoint,
+            directory_changes: self.directory_changes,
         }))
     }
 
@@ -83,11 +85,13 @@ impl Log {
         if recovery_point < self.recovery_point || recovery_point > self.log_end_offset {
             return;
         }
-        self.recovery_point = recovery_point;
+        self.bytes_since_checkpoint = self.bytes_since_checkpoint.saturating_sub(checkpoint.bytes);
+        self.directory_changes = self.directory_changes.saturating_sub(checkpoint.directory_changes);
+        let previous = std::mem::replace(&mut self.recovery_point, recovery_point);
         if let Err(at) = self.snapshots.binary_search(&recovery_point) {
             self.snapshots.insert(at, recovery_point);
         }
-        self.remove_old_snapshots();
+        self.remove_snapshots_before(previous);
     }
 
     /// Brings everything to the device and closes the log; it must not be used after that.
@@ -98,7 +102,7 @@ impl Log {
         if let Some(active) = self.segments.last_mut() {
             active.seal()?;
             // The time index may have grown.
-            self.is_directory_dirty = true;
+            self.directory_changes += 1;
         }
         if let Some(checkpoint) = self.begin_checkpoint()? {
             checkpoint.sync()?;
@@ -107,9 +111,9 @@ impl Log {
         Ok(self.points())
     }
 
-    /// Keeps the snapshots at the starts of segments, and the one at the recovery point.
-    fn remove_old_snapshots(&mut self) {
-        let (segments, recovery_point) = (&self.segments, self.recovery_point);
+    /// Removes the snapshots before a recovery point but for those at the starts of segments.
+    fn remove_snapshots_before(&mut self, recovery_point: Offset) {
+        let segments = &self.segments;
         let (disk, directory) = (self.pool.disk(), &self.directory);
         self.snapshots.retain(|offset| {
             let is_kept = *offset >= recovery_point

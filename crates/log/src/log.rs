@@ -38,8 +38,8 @@ pub struct Log {
     /// All below is on the device, indexes and a producer snapshot included.
     pub(crate) recovery_point: Offset,
     pub(crate) bytes_since_checkpoint: u64,
-    /// Whether files have been made or renamed since the directory was last synced.
-    pub(crate) is_directory_dirty: bool,
+    /// How often files have been made or renamed since the directory was last synced.
+    pub(crate) directory_changes: u32,
     /// Whether a write has failed in a way that could not be undone.
     pub(crate) is_offline: bool,
 }

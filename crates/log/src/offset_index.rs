@@ -50,28 +50,24 @@ impl OffsetIndex {
 
     /// Where to start looking for the batch that holds `offset`: the start of a batch at or before it.
     pub(crate) fn position_before(&self, offset: Offset) -> Result<u32, LogError> {
-        let at = self.entries.partition_point(|entry| self.parse(entry).last_offset <= offset)?;
-        Ok(self.entry_before(at)?.map_or(0, |entry| entry.position))
+        let entry = self.entries.last_before(|entry| self.parse(entry).last_offset <= offset)?;
+        Ok(entry.map_or(0, |entry| self.parse(&entry).position))
     }
 
     /// The largest known start of a batch that is not beyond `position`.
     pub(crate) fn start_before(&self, position: u32) -> Result<u32, LogError> {
-        let at = self.entries.partition_point(|entry| self.parse(entry).position <= position)?;
-        Ok(self.entry_before(at)?.map_or(0, |entry| entry.position))
+        let entry = self.entries.last_before(|entry| self.parse(entry).position <= position)?;
+        Ok(entry.map_or(0, |entry| self.parse(&entry).position))
     }
 
     pub(crate) fn last(&self) -> Result<Option<OffsetEntry>, LogError> {
-        self.entry_before(self.entries.len())
+        Ok(self.entries.last()?.map(|entry| self.parse(&entry)))
     }
 
     /// Drops the entries of batches that reach `offset`.
     pub(crate) fn truncate_to(&mut self, offset: Offset) -> Result<(), LogError> {
         let keep = self.entries.partition_point(|entry| self.parse(entry).last_offset < offset)?;
         self.entries.truncate(keep)
-    }
-
-    fn entry_before(&self, index: u32) -> Result<Option<OffsetEntry>, LogError> {
-        index.checked_sub(1).map(|at| Ok(self.parse(&self.entries.get(at)?))).transpose()
     }
 
     fn parse(&self, entry: &[u8; 8]) -> OffsetEntry {

@@ -47,9 +47,11 @@ impl Opening {
         let mut epochs = LeaderEpochs::default();
         match disk.list(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            entries => {
+            _ => {
                 self.check_topic_id()?;
-                files = LogFiles::sort_out(&*disk, &self.directory, entries.on("list", &self.directory)?)?;
+                // Listed again: the check may have made and renamed a file.
+                let entries = disk.list(&self.directory).on("list", &self.directory)?;
+                files = LogFiles::sort_out(&*disk, &self.directory, entries)?;
                 epochs = LeaderEpochs::read(&*disk, &self.directory)?;
             }
         }
@@ -71,13 +73,14 @@ impl Opening {
             log_end_offset: Offset::ZERO,
             recovery_point: self.recovery_point,
             bytes_since_checkpoint: 0,
-            is_directory_dirty: has_segments && !self.is_clean,
+            directory_changes: u32::from(has_segments && !self.is_clean),
             is_offline: false,
         };
         let mut scanned = log.open_segments(&files, self.is_clean, now.wall)?;
         log.settle_start(&mut scanned)?;
         log.settle_epochs(scanned.is_cut)?;
         log.load_producers(scanned.indexed_from.unwrap_or(log.log_end_offset))?;
+        log.keep_indexes(scanned.indexed_from)?;
         log.producers.expire(now.wall, log.config.producer_id_expiration_ms);
         log.publish(log.log_end_offset);
         Ok(log)
@@ -189,12 +192,13 @@ impl Log {
             scanned.indexed_from = Some(from);
         }
         segment.rewind()?;
-        let walked = self.walk(segment, length, scan.check_from);
-        let end_offset = match walked {
-            Ok(end_offset) => return Ok(Extent { end_offset, is_cut: false }),
+        let (end_offset, is_cut) = match self.walk(segment, length, scan.check_from) {
+            Ok(end_offset) => (end_offset, false),
             Err(Broken::At(end_offset, error)) if scan.may_cut => {
                 tracing::warn!("{error}; the log ends here now");
-                end_offset
+                let path = segment.batches.file().path();
+                segment.batches.open()?.truncate(u64::from(segment.size)).on("truncate", path)?;
+                (end_offset, true)
             }
             Err(Broken::At(end_offset, error)) => {
                 tracing::error!("{error}; what follows is served as far as it can be found");
@@ -203,10 +207,9 @@ impl Log {
             }
             Err(Broken::Storage(error)) => return Err(error),
         };
-        let path = segment.batches.file().path();
-        segment.batches.open()?.truncate(u64::from(segment.size)).on("truncate", path)?;
+        // The indexes may know of batches that were there once.
         segment.truncate_indexes(end_offset)?;
-        Ok(Extent { end_offset, is_cut: true })
+        Ok(Extent { end_offset, is_cut })
     }
 
     /// Whether the last index entry points to the batch it means.
@@ -331,6 +334,21 @@ impl Log {
                     tracing::error!("{error}; the state of producers may lack what follows in this segment");
                 }
                 result => result.map_err(into_log_error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the indexes that were made again. Those below the recovery point will not be made another time.
+    fn keep_indexes(&mut self, indexed_from: Option<Offset>) -> Result<(), LogError> {
+        let Some(indexed_from) = indexed_from else { return Ok(()) };
+        let (first, recovery_point) = (self.segment_of(indexed_from), self.recovery_point);
+        for segment in self.segments.iter_mut().skip(first) {
+            segment.flush_indexes()?;
+            if indexed_from < recovery_point && segment.base_offset < recovery_point {
+                for file in segment.flushed_files()? {
+                    file.sync().on("sync", segment.batches.file().path())?;
+                }
             }
         }
         Ok(())

@@ -124,7 +124,7 @@ impl Log {
             // One at a time, so that the log says what is there even where a rename fails.
             retire(&self.pool, self.segments[0].files(), &mut paths)?;
             self.segments.remove(0);
-            self.is_directory_dirty = true;
+            self.directory_changes += 1;
         }
         if count > 0 {
             let first = self.segments[0].base_offset;

@@ -220,7 +220,7 @@ impl Segment {
     /// Moves the cursor past the first batch that reaches `offset`.
     fn seek(&self, cursor: &mut HeaderCursor, offset: Offset) -> Result<Option<Found>, ReadError> {
         let hint = self.offset_index.position_before(offset)?;
-        if hint > 0 && hint < self.size {
+        if hint > 0 && hint < cursor.end {
             cursor.position = hint;
             match cursor.skip_to(offset) {
                 // An index entry that points to no batch, or too far, is garbage: do without.

@@ -66,11 +66,8 @@ impl TimeIndex {
 
     /// An offset before which no record has this timestamp or a later one.
     pub(crate) fn offset_before(&self, timestamp: Timestamp) -> Result<Offset, LogError> {
-        let at = self.entries.partition_point(|entry| self.parse(entry).timestamp < timestamp)?;
-        match at.checked_sub(1) {
-            None => Ok(self.base_offset),
-            Some(at) => Ok(self.parse(&self.entries.get(at)?).offset),
-        }
+        let entry = self.entries.last_before(|entry| self.parse(entry).timestamp < timestamp)?;
+        Ok(entry.map_or(self.base_offset, |entry| self.parse(&entry).offset))
     }
 
     /// Drops the entries that point to `offset` or beyond.

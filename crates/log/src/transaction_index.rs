@@ -74,16 +74,16 @@ impl TransactionIndex {
         found: &mut Vec<AbortedEntry>,
     ) -> Result<bool, LogError> {
         let first = self.entries.partition_point(|entry| parse(entry).last_offset < from)?;
-        for at in first..self.entries.len() {
-            let aborted = parse(&self.entries.get(at)?);
+        let mut can_be_more = true;
+        self.entries.for_each_from(first, |entry| {
+            let aborted = parse(entry);
             if aborted.first_offset < until {
                 found.push(aborted);
             }
-            if aborted.last_stable_offset >= until {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+            can_be_more = aborted.last_stable_offset < until;
+            can_be_more
+        })?;
+        Ok(can_be_more)
     }
 
     /// Drops the entries whose markers are at `offset` or beyond.
@@ -94,22 +94,19 @@ impl TransactionIndex {
 
     /// Whether every entry makes sense within `from..until`; garbage does not.
     pub(crate) fn is_plausible(&self, from: Offset, until: Offset) -> Result<bool, LogError> {
-        let mut last = from.plus(-1);
-        for at in 0..self.entries.len() {
-            let bytes = self.entries.get(at)?;
-            let entry = parse(&bytes);
-            let is_plausible = bytes[..2] == VERSION.to_be_bytes()
+        let (mut is_plausible, mut last) = (true, from.plus(-1));
+        self.entries.for_each_from(0, |bytes| {
+            let entry = parse(bytes);
+            is_plausible = bytes[..2] == VERSION.to_be_bytes()
                 && entry.last_offset > last
                 && entry.last_offset < until
                 && entry.first_offset < entry.last_offset
                 && entry.first_offset >= Offset::ZERO
                 && entry.last_stable_offset <= entry.last_offset.next();
-            if !is_plausible {
-                return Ok(false);
-            }
             last = entry.last_offset;
-        }
-        Ok(true)
+            is_plausible
+        })?;
+        Ok(is_plausible)
     }
 }
 

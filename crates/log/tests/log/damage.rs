@@ -1,6 +1,6 @@
 //! What a log makes of files that are torn, flipped, garbled or gone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oncelog_log::{
@@ -91,14 +91,14 @@ fn files(disk: &MemoryDisk, extension: &str) -> Vec<PathBuf> {
     paths
 }
 
-fn content(disk: &MemoryDisk, path: &PathBuf) -> Vec<u8> {
+fn content(disk: &MemoryDisk, path: &Path) -> Vec<u8> {
     let file = disk.open(path, OpenMode::Existing).unwrap();
     let mut bytes = vec![0; file.length().unwrap() as usize];
     file.read_at(&mut bytes, 0).unwrap();
     bytes
 }
 
-fn put(disk: &MemoryDisk, path: &PathBuf, bytes: &[u8]) {
+fn put(disk: &MemoryDisk, path: &Path, bytes: &[u8]) {
     let file = disk.open(path, OpenMode::Create).unwrap();
     file.truncate(0).unwrap();
     file.write_at(bytes, 0).unwrap();

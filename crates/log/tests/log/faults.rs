@@ -14,7 +14,7 @@ use oncelog_records::MarkerKind;
 use oncelog_wire::{ErrorCode, LeaderEpoch, Offset};
 
 use crate::append_and_read::small_segments;
-use crate::world::{World, plain, sequenced};
+use crate::world::{TOPIC_ID, World, partition, plain, sequenced};
 
 use Isolation::ReadUncommitted;
 
@@ -166,6 +166,7 @@ fn a_write_that_can_neither_be_finished_nor_undone_takes_the_log_offline() {
     let disk = Faulty::new();
     let mut world = disk.world(LogConfig::default());
     world.append(1);
+    world.restart();
     disk.leave(20);
     disk.defects.refuses_truncation.store(true, Ordering::Relaxed);
     let batch = plain(world.now, 1, 100);
@@ -178,7 +179,10 @@ fn a_write_that_can_neither_be_finished_nor_undone_takes_the_log_offline() {
     assert_eq!(error.code(), ErrorCode::KafkaStorageError);
     assert_eq!(world.read_all(0, ReadUncommitted), [0], "what is there can be read");
     assert!(world.log().close().is_err());
-    world.crash();
+    let (data, log) = world.open.take().unwrap();
+    drop(log);
+    let log = data.open_log(&partition(), TOPIC_ID, Arc::default(), world.now()).unwrap();
+    world.open = Some((data, log));
     assert!(!world.log().is_offline());
     assert_eq!(world.append(1).base_offset, Offset(1));
 }

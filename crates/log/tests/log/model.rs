@@ -26,6 +26,7 @@ enum Step {
     Restart,
     Crash,
     Tear { bytes: u64 },
+    LoseFile { which: usize },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -44,6 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restart),
         2 => Just(Step::Crash),
         1 => (1..600u64).prop_map(|bytes| Step::Tear { bytes }),
+        1 => (0..100usize).prop_map(|which| Step::LoseFile { which }),
     ]
 }
 
@@ -216,6 +218,7 @@ impl Run {
             Step::Restart => self.world.restart(),
             Step::Crash => self.world.crash(),
             Step::Tear { bytes } => self.tear(bytes),
+            Step::LoseFile { which } => self.lose_file(which),
         }
     }
 
@@ -256,6 +259,20 @@ impl Run {
                 file.truncate(length - bytes).unwrap();
                 self.model.batches.truncate(left);
             }
+        }
+        self.world.start();
+    }
+
+    /// Crashes without one of the indexes.
+    fn lose_file(&mut self, which: usize) {
+        let directory = self.world.root.join(partition().to_string());
+        self.world.open = None;
+        let entries = self.world.disk.list(&directory).unwrap_or_default();
+        let mut names: Vec<_> = entries.into_iter().map(|entry| entry.name).collect();
+        names.retain(|name| name.ends_with("index"));
+        names.sort();
+        if !names.is_empty() {
+            self.world.disk.remove_file(&directory.join(&names[which % names.len()])).unwrap();
         }
         self.world.start();
     }
@@ -352,7 +369,7 @@ fn steps(count: usize) -> impl Strategy<Value = Vec<(Step, i64, u32)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_log_in_memory_is_what_the_model_says(config in config(), steps in steps(80)) {
         run(World::in_memory(config), &steps);
