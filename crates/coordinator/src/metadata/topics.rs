@@ -233,7 +233,10 @@ impl Cluster {
             ));
         }
         if self.topic(name).is_some() {
-            return Err(Refusal::new(ErrorCode::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
+            return Err(Refusal::new(
+                ErrorCode::TopicAlreadyExists,
+                format!("Topic '{name}' already exists."),
+            ));
         }
         check_name(name)?;
         if self.collides(name) {

@@ -117,7 +117,6 @@ settings! {
         pub socket_listen_backlog_size: i32 = "socket.listen.backlog.size", number;
         pub max_connections: i32 = "max.connections", number;
         pub max_connections_per_ip: i32 = "max.connections.per.ip", number;
-        pub max_connections_per_ip_overrides: Vec<(String, i32)> = "max.connections.per.ip.overrides", address_counts;
         pub connections_max_idle: Option<Duration> = "connections.max.idle.ms", millis_or_never;
         pub queued_max_request_bytes: Option<u64> = "queued.max.request.bytes", number_or_unlimited;
 
@@ -132,8 +131,6 @@ settings! {
 
         pub transaction_max_timeout: Duration = "transaction.max.timeout.ms", millis;
         pub transactional_id_expiration: Duration = "transactional.id.expiration.ms", millis;
-        pub transaction_remove_expired_transaction_cleanup_interval: Duration =
-            "transaction.remove.expired.transaction.cleanup.interval.ms", millis;
         pub transaction_partition_verification_enable: bool = "transaction.partition.verification.enable", flag;
         pub transaction_two_phase_commit_enable: bool = "transaction.two.phase.commit.enable", flag;
         pub transaction_state_log_num_partitions: i32 = "transaction.state.log.num.partitions", number;
@@ -155,7 +152,6 @@ settings! {
         pub log_initial_task_delay: Duration = "log.initial.task.delay.ms", millis;
         pub log_retention_check_interval: Duration = "log.retention.check.interval.ms", millis;
         pub log_flush_offset_checkpoint_interval: Duration = "log.flush.offset.checkpoint.interval.ms", millis;
-        pub log_flush_start_offset_checkpoint_interval: Duration = "log.flush.start.offset.checkpoint.interval.ms", millis;
         pub metadata_log_segment_bytes: i32 = "metadata.log.segment.bytes", number;
         pub unstable_api_versions_enable: bool = "unstable.api.versions.enable", flag;
     }
@@ -233,13 +229,6 @@ impl Default for BrokerConfig {
     fn default() -> Self {
         StaticConfig::default().broker().expect("the defaults fit together; a test reads them")
     }
-}
-
-fn address_counts(text: Option<&str>) -> Vec<(String, i32)> {
-    let pairs = text.unwrap_or_default().split(',').filter_map(|pair| pair.rsplit_once(':'));
-    pairs
-        .filter_map(|(address, count)| Some((address.trim().to_owned(), count.trim().parse().ok()?)))
-        .collect()
 }
 
 #[cfg(test)]

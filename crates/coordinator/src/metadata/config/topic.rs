@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use oncelog_records::TimestampType;
 
-use super::typed::{flag, millis, millis_or_never, number, number_or_unlimited, settings};
+use super::typed::{millis, millis_or_never, number, number_or_unlimited, settings};
 use super::{Layers, Overrides};
 
 /// What becomes of old data.
@@ -34,23 +34,12 @@ settings! {
     pub struct TopicConfig {
         pub cleanup_policy: CleanupPolicy = "cleanup.policy", cleanup_policy;
         pub compression_type: CompressionType = "compression.type", compression_type;
-        pub compression_gzip_level: i32 = "compression.gzip.level", number;
-        pub compression_lz4_level: i32 = "compression.lz4.level", number;
-        pub compression_zstd_level: i32 = "compression.zstd.level", number;
-        pub delete_retention: Duration = "delete.retention.ms", millis;
-        pub file_delete_delay: Duration = "file.delete.delay.ms", millis;
-        pub flush_messages: i64 = "flush.messages", number;
-        pub flush_interval: Duration = "flush.ms", millis;
         pub index_interval_bytes: i32 = "index.interval.bytes", number;
-        pub max_compaction_lag: Duration = "max.compaction.lag.ms", millis;
-        pub min_compaction_lag: Duration = "min.compaction.lag.ms", millis;
         pub max_message_bytes: i32 = "max.message.bytes", number;
         pub message_timestamp_after_max_ms: i64 = "message.timestamp.after.max.ms", number;
         pub message_timestamp_before_max_ms: i64 = "message.timestamp.before.max.ms", number;
         pub message_timestamp_type: TimestampType = "message.timestamp.type", timestamp_type;
-        pub min_cleanable_dirty_ratio: f64 = "min.cleanable.dirty.ratio", number;
         pub min_insync_replicas: i32 = "min.insync.replicas", number;
-        pub preallocate: bool = "preallocate", flag;
         pub retention_bytes: Option<u64> = "retention.bytes", number_or_unlimited;
         pub retention: Option<Duration> = "retention.ms", millis_or_never;
         pub segment_bytes: i32 = "segment.bytes", number;
