@@ -165,6 +165,14 @@ fn limits(config: &BrokerConfig) -> Limits {
         idle_ms: config.connections_max_idle.map_or(u64::from(u32::MAX), |idle| idle.as_millis() as u64),
         connections: config.max_connections.max(0) as usize,
         connections_per_ip: config.max_connections_per_ip.max(0) as usize,
+        connections_of_ip: config
+            .max_connections_per_ip_overrides
+            .iter()
+            .flat_map(|(host, most)| {
+                let addresses = (host.as_str(), 0).to_socket_addrs().into_iter().flatten();
+                addresses.map(|address| (address.ip(), (*most).max(0) as usize))
+            })
+            .collect(),
     }
 }
 

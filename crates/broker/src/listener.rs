@@ -69,7 +69,7 @@ fn welcome(
     shared: &Arc<Shared>,
     stopping: &watch::Receiver<bool>,
 ) {
-    let Some(admission) = shared.admit(peer.ip()) else { return };
+    let Some(admission) = shared.admit(plain(peer.ip())) else { return };
     let Ok(local) = stream.local_addr() else { return };
     // Without this, answers would wait for acknowledgements of the ones before (Nagle's algorithm).
     if stream.set_nodelay(true).is_err() {

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::complaints::Complaints;
 
 /// The bounds a connection has to keep.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Limits {
     /// `socket.request.max.bytes`.
     pub(crate) request_bytes: usize,
@@ -24,6 +24,8 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     /// `max.connections.per.ip`.
     pub(crate) connections_per_ip: usize,
+    /// `max.connections.per.ip.overrides`, by address.
+    pub(crate) connections_of_ip: HashMap<IpAddr, usize>,
 }
 
 pub(crate) struct Shared {
@@ -57,10 +59,11 @@ impl Shared {
     pub(crate) fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<Admission> {
         let mut census = self.census.lock();
         let here = census.by_ip.get(&ip).copied().unwrap_or(0);
+        let most_here = self.limits.connections_of_ip.get(&ip).copied().unwrap_or(self.limits.connections_per_ip);
         let reason = if census.total >= self.limits.connections {
             format!("max.connections is {}", self.limits.connections)
-        } else if here >= self.limits.connections_per_ip {
-            format!("max.connections.per.ip is {}", self.limits.connections_per_ip)
+        } else if here >= most_here {
+            format!("max.connections.per.ip is {most_here} for it")
         } else {
             census.total += 1;
             *census.by_ip.entry(ip).or_default() += 1;
