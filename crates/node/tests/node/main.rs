@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod crashes;
+mod groups;
 mod metadata;
 mod transactions;
 mod world;
