@@ -86,13 +86,13 @@ impl Broker {
         };
         let addresses: Vec<SocketAddr> =
             bound.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect();
-        let options = NodeOptions {
-            properties: config.properties().clone(),
-            config: broker_config,
-            disk,
-            directory,
-            random: Box::new(fill_random),
-        };
+        let mut properties = config.properties().clone();
+        properties.set("listeners", &describe_listeners(&listeners))?;
+        if !matches!(config.storage, Some(Storage::Ephemeral)) {
+            properties.set("log.dirs", &directory.to_string_lossy())?;
+        }
+        let options =
+            NodeOptions { properties, config: broker_config, disk, directory, random: Box::new(fill_random) };
         let node = Arc::new(Node::open(options, clock.now())?);
         let shared = Arc::new(Shared::new(node, clock, limits));
         let (stopping, stop_seen) = watch::channel(false);
@@ -168,9 +168,11 @@ fn limits(config: &BrokerConfig) -> Limits {
         connections_of_ip: config
             .max_connections_per_ip_overrides
             .iter()
+            .filter_map(|text| text.rsplit_once(':'))
             .flat_map(|(host, most)| {
-                let addresses = (host.as_str(), 0).to_socket_addrs().into_iter().flatten();
-                addresses.map(|address| (address.ip(), (*most).max(0) as usize))
+                let addresses = (host.trim(), 0).to_socket_addrs().into_iter().flatten();
+                let most = most.trim().parse().unwrap_or(usize::MAX);
+                addresses.map(move |address| (address.ip(), most))
             })
             .collect(),
     }
@@ -244,6 +246,13 @@ fn listen(address: SocketAddr, backlog: u32) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(backlog)
+}
+
+/// The listeners as Kafka's key `listeners` has them.
+fn describe_listeners(listeners: &[ListenerConfig]) -> String {
+    let describe =
+        |listener: &ListenerConfig| format!("{}://{}:{}", listener.name, listener.host, listener.port);
+    listeners.iter().map(describe).collect::<Vec<_>>().join(",")
 }
 
 fn bootstrap_servers(listeners: &[ListenerConfig], addresses: &[SocketAddr]) -> String {

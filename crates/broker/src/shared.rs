@@ -59,7 +59,8 @@ impl Shared {
     pub(crate) fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<Admission> {
         let mut census = self.census.lock();
         let here = census.by_ip.get(&ip).copied().unwrap_or(0);
-        let most_here = self.limits.connections_of_ip.get(&ip).copied().unwrap_or(self.limits.connections_per_ip);
+        let most_here =
+            self.limits.connections_of_ip.get(&ip).copied().unwrap_or(self.limits.connections_per_ip);
         let reason = if census.total >= self.limits.connections {
             format!("max.connections is {}", self.limits.connections)
         } else if here >= most_here {

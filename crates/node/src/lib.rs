@@ -178,7 +178,7 @@ impl Node {
         }
         let found = self.topics.partition(&partition.topic, partition.partition);
         let found = found.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        found.append_marker(marker, now).map_err(|error| error.code())
+        found.append_marker(marker, now)
     }
 
     /// Visits every partition, the hidden ones included.

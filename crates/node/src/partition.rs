@@ -52,11 +52,17 @@ impl Partition {
     }
 
     /// Appends the marker that ends a transaction here.
-    pub fn append_marker(&self, marker: &Marker, now: Now) -> Result<Appended, AppendError> {
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION` where the topic is gone, or what the log refuses the marker with.
+    pub fn append_marker(&self, marker: &Marker, now: Now) -> Result<Appended, ErrorCode> {
         let mut state = self.lock();
-        let appended = state.log.append_marker(marker, now);
+        if state.is_deleted {
+            return Err(ErrorCode::UnknownTopicOrPartition);
+        }
+        let appended = state.log.append_marker(marker, now).map_err(|error| error.code())?;
         state.wake();
-        appended
+        Ok(appended)
     }
 
     /// Marks the topic as gone and lets those who wait see it.

@@ -12,12 +12,11 @@ use oncelog_coordinator::metadata::config::BrokerConfig;
 use oncelog_coordinator::transactions::Producer;
 use oncelog_log::{Appended, Marker};
 use oncelog_records::{BatchBuilder, EndTransactionMarker, MarkerKind};
-use oncelog_wire::{ErrorCode, Now, ProducerId, txn_offset_commit};
+use oncelog_wire::{DecodeError, ErrorCode, Now, ProducerId, txn_offset_commit};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::OpenError;
 use super::deadline::Deadline;
-use super::internal_log::{self, Unreadable};
+use super::{OpenError, internal_log};
 use crate::Node;
 use crate::partition::Partition;
 use crate::reply::{self, Later, Signal, Slot};
@@ -201,7 +200,7 @@ impl Groups {
         let shard = usize::try_from(partition).ok().and_then(|index| self.shards.get(index));
         let shard = shard.ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let mut state = shard.state.lock();
-        let appended = shard.partition.append_marker(marker, now).map_err(|error| error.code())?;
+        let appended = shard.partition.append_marker(marker, now)?;
         if let Some(machine) = &mut state.machine {
             end_transaction(machine, marker.producer_id, marker.kind);
         }
@@ -442,18 +441,12 @@ fn load(partition: &Partition, config: &Config, now: Now) -> Result<Coordinator,
             return Ok(());
         }
         let producer_id = batch.is_transactional().then(|| batch.producer_id());
-        let mut records = batch.records()?;
-        while let Some(record) = records.next_record()? {
-            let Some(key) = record.key else { continue };
-            let (key, value) = (key.to_vec().into(), record.value.map(|value| value.to_vec().into()));
-            let decoded = Record::decode(&key, value.as_ref());
-            let decoded =
-                decoded.map_err(|error| Unreadable(format!("offset {}: {error}", record.offset)))?;
-            if let Some(decoded) = decoded {
-                machine.apply(&decoded, Position { offset: record.offset, producer_id });
+        internal_log::for_each_record(batch, |offset, key, value| {
+            if let Some(record) = Record::decode(&key, value.as_ref())? {
+                machine.apply(&record, Position { offset, producer_id });
             }
-        }
-        Ok(())
+            Ok::<_, DecodeError>(())
+        })
     })?;
     let Output { records, .. } = machine.decide(Event::Loaded, now);
     append(partition, &mut machine, &records, None, now).map_err(|error| OpenError::Replay {

@@ -87,7 +87,7 @@ pub(crate) fn replay(
 /// Where `batch`, or a record for `visit`, cannot be read.
 pub(crate) fn for_each_record<E>(
     batch: &BatchView<'_>,
-    mut visit: impl FnMut(Bytes, Option<Bytes>) -> Result<(), E>,
+    mut visit: impl FnMut(Offset, Bytes, Option<Bytes>) -> Result<(), E>,
 ) -> Result<(), Unreadable>
 where
     Unreadable: From<E>,
@@ -95,9 +95,9 @@ where
     let mut records = batch.records()?;
     while let Some(record) = records.next_record()? {
         let Some(key) = record.key else { continue };
-        visit(Bytes::copy_from_slice(key), record.value.map(Bytes::copy_from_slice)).map_err(|error| {
-            Unreadable(format!("offset {}: {}", record.offset, Unreadable::from(error).0))
-        })?;
+        let (offset, key) = (record.offset, Bytes::copy_from_slice(key));
+        visit(offset, key, record.value.map(Bytes::copy_from_slice))
+            .map_err(|error| Unreadable(format!("offset {offset}: {}", Unreadable::from(error).0)))?;
     }
     Ok(())
 }

@@ -346,7 +346,7 @@ fn write_markers(
 fn replay(partition: &Partition, config: &Config) -> Result<Coordinator, OpenError> {
     let mut machine = Coordinator::new(config.clone());
     internal_log::replay(partition, |batch| {
-        internal_log::for_each_record(batch, |key, value| {
+        internal_log::for_each_record(batch, |_, key, value| {
             let record = Record::decode(&key, value.as_ref())?;
             record.into_iter().for_each(|record| machine.apply(record));
             Ok::<_, oncelog_wire::DecodeError>(())

@@ -117,6 +117,7 @@ settings! {
         pub socket_listen_backlog_size: i32 = "socket.listen.backlog.size", number;
         pub max_connections: i32 = "max.connections", number;
         pub max_connections_per_ip: i32 = "max.connections.per.ip", number;
+        pub max_connections_per_ip_overrides: Vec<String> = "max.connections.per.ip.overrides", words;
         pub connections_max_idle: Option<Duration> = "connections.max.idle.ms", millis_or_never;
         pub queued_max_request_bytes: Option<u64> = "queued.max.request.bytes", number_or_unlimited;
 
