@@ -14,7 +14,7 @@ use crate::world::{START, World};
 
 /// A disk in memory that keeps how it was before and amid each change, and that can be told to refuse writes.
 #[derive(Clone, Debug, Default)]
-struct ObservedDisk(Arc<Observed>);
+pub struct ObservedDisk(Arc<Observed>);
 
 #[derive(Debug, Default)]
 struct Observed {
@@ -39,7 +39,7 @@ impl ObservedDisk {
         snapshots
     }
 
-    fn refuse(&self, directory: Option<&'static str>) {
+    pub fn refuse(&self, directory: Option<&'static str>) {
         *self.0.refused.lock().unwrap() = directory;
     }
 }

@@ -2,13 +2,15 @@
 //! survive.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use oncelog_node::{Connection, Reply, Wait};
 use oncelog_wire::*;
 
-use crate::world::World;
+use crate::crashes::ObservedDisk;
+use crate::world::{START, World};
 
 /// A request whose answer has to wait.
 struct Waiting<R> {
@@ -321,4 +323,36 @@ fn groups_are_listed_and_deleted_once_they_are_empty() {
     assert_eq!(delete(&mut world), [ErrorCode::None, ErrorCode::GroupIdNotFound]);
     assert!(listed(&mut world).is_empty());
     assert!(listed(&mut world.after_a_kill()).is_empty());
+}
+
+#[test]
+fn a_coordinator_that_cannot_write_tells_those_who_wait_and_recovers() {
+    let disk = ObservedDisk::default();
+    let mut world = World::on_disk(Arc::new(disk.clone()), START);
+    world.create_topics();
+    let member_id = world.member();
+    assert_eq!(errors(&world.ask(9, commit("orders", Uuid::ZERO, &[0]))), [(0, ErrorCode::UnknownMemberId)]);
+    let joins = [world.member_id(), world.member_id()];
+    let mut joining = joins.map(|member_id| world.begin(9, join(&member_id, "consumer")));
+
+    // The hash of the group's id.
+    disk.refuse(Some("__consumer_offsets-28"));
+    let request = offset_commit::Request {
+        member_id: member_id.clone(),
+        generation_id_or_member_epoch: 1,
+        ..commit("orders", Uuid::ZERO, &[0])
+    };
+    assert_eq!(errors(&world.ask(9, request.clone())), [(0, ErrorCode::NotCoordinator)]);
+    for joining in &mut joining {
+        assert_eq!(joining.answer(&world).unwrap().error_code, ErrorCode::NotCoordinator);
+    }
+    assert_eq!(errors(&world.ask(9, request.clone())), [(0, ErrorCode::CoordinatorLoadInProgress)]);
+    // A member need not know.
+    assert_eq!(world.heartbeat(&member_id, 1), ErrorCode::None);
+
+    disk.refuse(None);
+    world.wait(Duration::from_secs(1));
+    assert_eq!(world.heartbeat(&member_id, 1), ErrorCode::None);
+    assert_eq!(errors(&world.ask(9, request)), [(0, ErrorCode::None)]);
+    assert_eq!(world.stored(), Ok(5));
 }
