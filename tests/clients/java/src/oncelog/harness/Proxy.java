@@ -89,17 +89,6 @@ public final class Proxy implements AutoCloseable {
         return seen.stream().filter(request -> request.api() == api).toList();
     }
 
-    /** Sends a frame to the broker on a connection of its own and returns the body of the answer behind the header. */
-    public ByteBuffer replay(Request request) throws IOException {
-        try (Socket socket = new Socket(brokerHost, brokerPort)) {
-            socket.setSoTimeout(30_000);
-            write(new DataOutputStream(socket.getOutputStream()), request.frame());
-            ByteBuffer answer = ByteBuffer.wrap(read(new DataInputStream(socket.getInputStream())));
-            ResponseHeader.parse(answer, request.api().responseHeaderVersion(request.version()));
-            return answer;
-        }
-    }
-
     /** Cuts the connection instead of some requests or answers of an API: the {@code every}-th, {@code times} times. */
     public static final class Loss implements Hook {
         private final ApiKeys api;
@@ -265,7 +254,7 @@ public final class Proxy implements AutoCloseable {
             DataInputStream in = new DataInputStream(client.getInputStream());
             DataOutputStream out = new DataOutputStream(broker.getOutputStream());
             while (true) {
-                byte[] frame = read(in);
+                byte[] frame = Wire.read(in);
                 ByteBuffer header = ByteBuffer.wrap(frame);
                 Request request = new Request(ApiKeys.forId(header.getShort()), header.getShort(), header.getInt(), frame);
                 seen.add(request);
@@ -275,7 +264,7 @@ public final class Proxy implements AutoCloseable {
                     }
                 }
                 pending.put(request.correlationId(), request);
-                write(out, frame);
+                Wire.write(out, frame);
             }
         } catch (IOException | InterruptedException gone) {
             // The client has gone.
@@ -287,14 +276,14 @@ public final class Proxy implements AutoCloseable {
             DataInputStream in = new DataInputStream(broker.getInputStream());
             DataOutputStream out = new DataOutputStream(client.getOutputStream());
             while (true) {
-                byte[] frame = read(in);
+                byte[] frame = Wire.read(in);
                 Request request = pending.remove(ByteBuffer.wrap(frame).getInt());
                 for (Hook hook : hooks) {
                     if (hook.response(request) == Fate.CUT) {
                         return;
                     }
                 }
-                write(out, rewrite(request, frame));
+                Wire.write(out, rewrite(request, frame));
             }
         } catch (IOException | InterruptedException gone) {
             // The broker has gone.
@@ -341,17 +330,6 @@ public final class Proxy implements AutoCloseable {
         ByteBuffer head = MessageUtil.toByteBufferAccessor(header.data(), headerVersion).buffer();
         ByteBuffer rest = MessageUtil.toByteBufferAccessor(message, version).buffer();
         return ByteBuffer.allocate(head.remaining() + rest.remaining()).put(head).put(rest).array();
-    }
-
-    private static byte[] read(DataInputStream in) throws IOException {
-        byte[] frame = new byte[in.readInt()];
-        in.readFully(frame);
-        return frame;
-    }
-
-    private static void write(DataOutputStream out, byte[] frame) throws IOException {
-        out.write(ByteBuffer.allocate(4 + frame.length).putInt(frame.length).put(frame).array());
-        out.flush();
     }
 
     private static Thread daemon(Runnable body) {

@@ -5,7 +5,6 @@ import static oncelog.harness.Clients.commit;
 import static oncelog.harness.Clients.send;
 import static oncelog.harness.Scenario.Needs.BROKER;
 
-import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
@@ -14,6 +13,7 @@ import oncelog.harness.Contents;
 import oncelog.harness.Context;
 import oncelog.harness.Proxy;
 import oncelog.harness.Scenario;
+import oncelog.harness.Wire;
 import org.apache.kafka.clients.consumer.ConsumerGroupMetadata;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -161,20 +161,23 @@ public final class FencingScenarios {
         send(producer, partitions.get(0), "first");
         commit(producer);
         Proxy.Request commit = proxy.seen(ApiKeys.END_TXN).get(0);
-        context.promised(() -> Check.equal("a commit that is repeated at once", Errors.NONE, outcome(proxy, commit)));
+        context.promised(() -> Check.equal("a commit that is repeated at once", Errors.NONE, outcome(context, commit)));
 
         producer.beginTransaction();
         send(producer, partitions.get(0), "second").get();
-        Check.equal("a commit that is repeated in a later transaction", Errors.PRODUCER_FENCED, outcome(proxy, commit));
+        Check.equal("a commit that is repeated in a later transaction", Errors.PRODUCER_FENCED, outcome(context, commit));
         Check.equal("the later transaction is still open", List.of("first"), context.committed(partitions).values());
         abort(producer);
         context.promised(() -> Check.equal("read_committed ends", 4L, context.committed(partitions).end(partitions.get(0))));
         Check.equal("read_committed sees", List.of("first"), context.committed(partitions).values());
     }
 
-    private static Errors outcome(Proxy proxy, Proxy.Request endTxn) throws Exception {
-        ByteBuffer answer = proxy.replay(endTxn);
-        return Errors.forCode(new EndTxnResponseData(new ByteBufferAccessor(answer), endTxn.version()).errorCode());
+    /** What the broker answers when an EndTxn request reaches it once more, on another connection. */
+    private static Errors outcome(Context context, Proxy.Request endTxn) throws Exception {
+        try (Wire wire = new Wire(context.bootstrap())) {
+            ByteBufferAccessor answer = wire.exchange(endTxn.api(), endTxn.version(), endTxn.frame());
+            return Errors.forCode(new EndTxnResponseData(answer, endTxn.version()).errorCode());
+        }
     }
 
     private static void timeoutAboveMaximum(Context context) throws Exception {

@@ -1,5 +1,6 @@
 package oncelog.scenarios;
 
+import static oncelog.harness.Clients.abort;
 import static oncelog.harness.Clients.commit;
 import static oncelog.harness.Clients.send;
 import static oncelog.harness.Scenario.Needs.BROKER;
@@ -11,11 +12,17 @@ import oncelog.harness.Check;
 import oncelog.harness.Context;
 import oncelog.harness.Proxy;
 import oncelog.harness.Scenario;
+import oncelog.harness.Wire;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.InvalidProducerEpochException;
 import org.apache.kafka.common.errors.ProducerFencedException;
+import org.apache.kafka.common.message.EndTxnRequestData;
+import org.apache.kafka.common.message.EndTxnResponseData;
+import org.apache.kafka.common.message.InitProducerIdRequestData;
+import org.apache.kafka.common.message.InitProducerIdResponseData;
 import org.apache.kafka.common.protocol.ApiKeys;
+import org.apache.kafka.common.protocol.Errors;
 
 /**
  * Both generations of the transaction protocol. The Java client speaks the older one when the broker does not
@@ -27,7 +34,8 @@ public final class ProtocolScenarios {
         new Scenario("protocol/newer-generation-on-the-wire", BROKER, ProtocolScenarios::newerOnTheWire),
         new Scenario("protocol/older-generation-with-lost-answers", BROKER, ProtocolScenarios::olderWithLostAnswers),
         new Scenario("protocol/older-generation-is-fenced", BROKER, ProtocolScenarios::olderIsFenced),
-        new Scenario("protocol/generations-take-over-from-each-other", BROKER, ProtocolScenarios::takeOver));
+        new Scenario("protocol/generations-take-over-from-each-other", BROKER, ProtocolScenarios::takeOver),
+        new Scenario("protocol/producer-epochs-run-out", BROKER, ProtocolScenarios::epochsRunOut));
 
     private ProtocolScenarios() {
     }
@@ -94,6 +102,62 @@ public final class ProtocolScenarios {
         producer(context, context.bootstrap(), id);
         context.promised(() -> Check.equal("read_committed sees", List.of("one", "two", "one", "two", "one", "two", "one", "two"),
             context.committed(partitions).values()));
+    }
+
+    /**
+     * A transactional id uses up its epochs, which are 15 bits: the producer goes on with another producer id, without
+     * noticing, and a lost answer to the very commit that changes the id does no harm.
+     */
+    private static void epochsRunOut(Context context) throws Exception {
+        for (boolean loses : new boolean[] {false, true}) {
+            List<TopicPartition> partitions = context.topic("epochs", 1);
+            String id = context.unique("epochs");
+            long firstId = useUpEpochs(context, id, Short.MAX_VALUE - 3);
+            Proxy proxy = context.proxy();
+            KafkaProducer<String, String> producer = producer(context, proxy.bootstrap(), id);
+            if (loses) {
+                // The first transaction has the last epoch but one, the second the last.
+                proxy.add(Proxy.Loss.ofAnswers(ApiKeys.END_TXN, 2, 1));
+            }
+            for (int i = 0; i < 6; i++) {
+                producer.beginTransaction();
+                send(producer, partitions.get(0), "record-" + i).get();
+                if (i % 2 == 1) {
+                    abort(producer);
+                } else {
+                    commit(producer);
+                }
+            }
+            context.promised(() -> {
+                Check.equal("read_committed sees", List.of("record-0", "record-2", "record-4"), context.committed(partitions).values());
+                Check.equal("last stable offset", 12L, context.committed(partitions).end(partitions.get(0)));
+            });
+            var description = context.admin().describeTransactions(List.of(id)).description(id).get();
+            Check.that(description.producerId() != firstId, "another producer id than " + firstId);
+            Check.that(description.producerEpoch() < 10, "a small epoch, not " + description.producerEpoch());
+        }
+    }
+
+    /** Raises the epoch of a transactional id with empty aborts, which cost one each; returns its producer id. */
+    private static long useUpEpochs(Context context, String id, int until) throws Exception {
+        try (Wire wire = new Wire(context.bootstrap())) {
+            InitProducerIdRequestData request = new InitProducerIdRequestData().setTransactionalId(id).setTransactionTimeoutMs(60_000);
+            var producer = new InitProducerIdResponseData(wire.call(ApiKeys.INIT_PRODUCER_ID, 5, request), (short) 5);
+            Check.equal("answer to InitProducerId", Errors.NONE, Errors.forCode(producer.errorCode()));
+            short epoch = producer.producerEpoch();
+            while (epoch < until) {
+                EndTxnRequestData abort = new EndTxnRequestData().setTransactionalId(id).setProducerId(producer.producerId())
+                    .setProducerEpoch(epoch).setCommitted(false);
+                var answer = new EndTxnResponseData(wire.call(ApiKeys.END_TXN, 5, abort), (short) 5);
+                if (answer.errorCode() == Errors.CONCURRENT_TRANSACTIONS.code()) {
+                    continue;
+                }
+                Check.equal("answer to EndTxn", Errors.NONE, Errors.forCode(answer.errorCode()));
+                Check.equal("the next epoch", (short) (epoch + 1), answer.producerEpoch());
+                epoch = answer.producerEpoch();
+            }
+            return producer.producerId();
+        }
     }
 
     private static KafkaProducer<String, String> producer(Context context, String address, String id) {
