@@ -47,11 +47,9 @@ impl Opening {
         let mut epochs = LeaderEpochs::default();
         match disk.list(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            _ => {
+            entries => {
+                files = LogFiles::sort_out(&*disk, &self.directory, entries.on("list", &self.directory)?)?;
                 self.check_topic_id()?;
-                // Listed again: the check may have made and renamed a file.
-                let entries = disk.list(&self.directory).on("list", &self.directory)?;
-                files = LogFiles::sort_out(&*disk, &self.directory, entries)?;
                 epochs = LeaderEpochs::read(&*disk, &self.directory)?;
             }
         }

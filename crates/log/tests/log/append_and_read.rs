@@ -106,3 +106,12 @@ fn everything_is_there_after_a_clean_stop_and_after_a_crash() {
         assert_eq!(world.log().leader_epoch(), LeaderEpoch(0));
     }
 }
+
+#[test]
+fn logs_and_data_directories_can_be_shared_between_threads() {
+    fn assert_shared<T: Send + Sync>() {}
+    assert_shared::<oncelog_log::Log>();
+    assert_shared::<oncelog_log::DataDir>();
+    assert_shared::<oncelog_log::Checkpoint>();
+    assert_shared::<oncelog_log::Garbage>();
+}

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod append_and_read;
+mod crashes;
 mod damage;
 mod data_dir;
 mod faults;

@@ -126,19 +126,24 @@ impl World {
 
     /// The base offsets of all batches a reader of `isolation` gets from `offset` on.
     pub fn read_all(&mut self, offset: i64, isolation: Isolation) -> Vec<i64> {
-        let (mut offset, mut found) = (Offset(offset), Vec::new());
-        loop {
-            let read = self.read(offset.0, isolation);
-            if read.size == 0 {
-                return found;
-            }
-            let bytes = bytes_of(&read.records);
-            for batch in batches(&bytes) {
-                let batch = batch.unwrap();
-                assert!(batch.is_crc_valid());
-                found.push(batch.base_offset().0);
-                offset = batch.next_offset();
-            }
+        batches_of(self, offset, isolation).into_iter().map(|(base, _)| base).collect()
+    }
+}
+
+/// The first and last offsets of all batches a reader of `isolation` gets from `offset` on.
+pub fn batches_of(world: &mut World, offset: i64, isolation: Isolation) -> Vec<(i64, i64)> {
+    let (mut offset, mut found) = (Offset(offset), Vec::new());
+    loop {
+        let read = world.read(offset.0, isolation);
+        if read.size == 0 {
+            return found;
+        }
+        let bytes = bytes_of(&read.records);
+        for batch in batches(&bytes) {
+            let batch = batch.unwrap();
+            assert!(batch.is_crc_valid());
+            found.push((batch.base_offset().0, batch.last_offset().0));
+            offset = batch.next_offset();
         }
     }
 }
