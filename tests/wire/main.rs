@@ -8,5 +8,6 @@
 
 mod batches;
 mod frames;
+mod reading;
 mod sequences;
 mod transactions;
