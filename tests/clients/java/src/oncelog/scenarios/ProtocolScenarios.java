@@ -112,6 +112,8 @@ public final class ProtocolScenarios {
         for (boolean loses : new boolean[] {false, true}) {
             List<TopicPartition> partitions = context.topic("epochs", 1);
             String id = context.unique("epochs");
+            // A client finds the coordinator, and waits for it if need be.
+            producer(context, context.bootstrap(), id);
             long firstId = useUpEpochs(context, id, Short.MAX_VALUE - 3);
             Proxy proxy = context.proxy();
             KafkaProducer<String, String> producer = producer(context, proxy.bootstrap(), id);
