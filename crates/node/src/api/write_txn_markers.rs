@@ -29,10 +29,20 @@ fn write(node: &Node, context: &Context<'_>, request: &WritableTxnMarker) -> Wri
         let partitions = topic.partition_indexes.iter().map(|&partition_index| {
             let partition = TopicPartition { topic: topic.name.clone(), partition: partition_index };
             let written = node.append_marker(&partition, &marker, context.now);
-            let error_code = written.err().unwrap_or(ErrorCode::None);
+            let error_code = written.map_or_else(marker_error, |_| ErrorCode::None);
             WritableTxnMarkerPartitionResult { partition_index, error_code }
         });
         WritableTxnMarkerTopicResult { name: topic.name.clone(), partitions: partitions.collect() }
     });
     WritableTxnMarkerResult { producer_id: request.producer_id, topics: topics.collect() }
+}
+
+/// A group coordinator that is not there is, to those who write markers, a partition without a leader.
+fn marker_error(error: ErrorCode) -> ErrorCode {
+    match error {
+        ErrorCode::CoordinatorNotAvailable
+        | ErrorCode::CoordinatorLoadInProgress
+        | ErrorCode::NotCoordinator => ErrorCode::NotLeaderOrFollower,
+        error => error,
+    }
 }

@@ -14,7 +14,7 @@ use oncelog_coordinator::transactions::{
     TransactionVersion,
 };
 use oncelog_log::Marker;
-use oncelog_wire::{ErrorCode, Now, ProducerId, Str, TopicPartition};
+use oncelog_wire::{DecodeError, ErrorCode, Now, ProducerId, Str, TopicPartition};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::deadline::Deadline;
@@ -346,10 +346,23 @@ fn write_markers(
 fn replay(partition: &Partition, config: &Config) -> Result<Coordinator, OpenError> {
     let mut machine = Coordinator::new(config.clone());
     internal_log::replay(partition, |batch| {
-        internal_log::for_each_record(batch, |_, key, value| {
-            let record = Record::decode(&key, value.as_ref())?;
-            record.into_iter().for_each(|record| machine.apply(record));
-            Ok::<_, oncelog_wire::DecodeError>(())
+        // Anyone may have markers written here. They mean nothing.
+        if batch.is_control() {
+            return Ok(());
+        }
+        internal_log::for_each_record(batch, |offset, key, value| {
+            match Record::decode(&key, value.as_ref()) {
+                Ok(record) => record.into_iter().for_each(|record| machine.apply(record)),
+                // Nor must a record that a client put here, as the admin client may, keep the broker from starting.
+                Err(error) => {
+                    tracing::error!(
+                        "{}-{}: skipped the record at {offset}: {error}",
+                        partition.topic,
+                        partition.index
+                    );
+                }
+            }
+            Ok::<_, DecodeError>(())
         })
     })?;
     Ok(machine)

@@ -517,3 +517,56 @@ fn offsets_of_an_open_transaction_survive_a_kill() {
     assert!(world.end(5, &successor, true).is_ok());
     assert_eq!(world.stored(), Ok(4));
 }
+
+#[test]
+fn markers_in_internal_topics_do_no_harm() {
+    let mut world = world();
+    let producer = world.init("pay");
+    let topic = |name: &str, partition_indexes: Vec<i32>| write_txn_markers::WritableTxnMarkerTopic {
+        name: name.into(),
+        partition_indexes,
+    };
+    let marker = write_txn_markers::WritableTxnMarker {
+        producer_id: ProducerId(i64::MAX),
+        producer_epoch: ProducerEpoch(-1),
+        topics: vec![
+            topic("__transaction_state", (0..51).collect()),
+            topic("__consumer_offsets", vec![-1, 0, 49, 50, i32::MAX]),
+        ],
+        transaction_result: true,
+        ..Default::default()
+    };
+    let response = world.ask(1, write_txn_markers::Request { markers: vec![marker] });
+    let codes = |topic: usize| {
+        let partitions = &response.markers[0].topics[topic].partitions;
+        partitions.iter().map(|result| result.error_code).collect::<Vec<_>>()
+    };
+    let (ok, unknown) = (ErrorCode::None, ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(codes(0), [vec![ok; 50], vec![unknown]].concat());
+    assert_eq!(codes(1), [unknown, ok, ok, unknown, unknown]);
+    let mut restarted = world.after_a_kill();
+    assert_eq!(restarted.write(12, &producer, ORDERS, 0), ErrorCode::None);
+    assert_eq!(restarted.store(5, &producer, 3), ErrorCode::None);
+    assert!(restarted.end(5, &producer, true).is_ok());
+    assert_eq!(restarted.after_a_kill().stored(), Ok(3));
+}
+
+#[test]
+fn a_foreign_record_among_those_of_the_coordinator_does_not_stop_the_next_start() {
+    let mut world = world();
+    let producer = world.init("pay");
+    let mut builder = BatchBuilder::new();
+    builder.push(world.now.wall, Some(&[0, 0, 0]), Some(b"odd"));
+    let data = produce::PartitionProduceData { index: 10, records: Some(builder.build().into()) };
+    let topic_data = vec![produce::TopicProduceData {
+        name: "__transaction_state".into(),
+        partition_data: vec![data],
+        ..Default::default()
+    }];
+    let request = produce::Request { transactional_id: None, acks: -1, topic_data, ..Default::default() };
+    let response = world.ask_as("__admin_client", 12, request);
+    assert_eq!(response.responses[0].partition_responses[0].error_code, ErrorCode::None);
+    let mut restarted = world.after_a_kill();
+    assert_eq!(restarted.write(12, &producer, ORDERS, 0), ErrorCode::None);
+    assert!(restarted.end(5, &producer, true).is_ok());
+}

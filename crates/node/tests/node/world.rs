@@ -64,8 +64,13 @@ impl World {
 
     /// The answer to a request that is answered at once.
     pub fn ask<R: Request>(&self, version: i16, request: R) -> R::Response {
-        let header =
-            RequestHeader { api_key: R::KEY, api_version: version, correlation_id: 7, client_id: None };
+        self.ask_as("", version, request)
+    }
+
+    /// The answer to a request of the client of that name.
+    pub fn ask_as<R: Request>(&self, client_id: &str, version: i16, request: R) -> R::Response {
+        let client_id = Some(client_id.into());
+        let header = RequestHeader { api_key: R::KEY, api_version: version, correlation_id: 7, client_id };
         let frame = gather(encode_request(&header, &request, &mut Writer::new()));
         let connection = Connection {
             id: 1,
