@@ -31,6 +31,7 @@ import oncelog.scenarios.FencingScenarios;
 import oncelog.scenarios.GroupScenarios;
 import oncelog.scenarios.IdempotenceScenarios;
 import oncelog.scenarios.ProtocolScenarios;
+import oncelog.scenarios.ReadScenarios;
 import oncelog.scenarios.ToolScenarios;
 import oncelog.scenarios.TransactionScenarios;
 
@@ -83,7 +84,8 @@ public final class Main {
 
     private static List<Scenario> choose(String[] arguments) {
         List<Scenario> all = Stream.of(IdempotenceScenarios.ALL, TransactionScenarios.ALL, FencingScenarios.ALL, ProtocolScenarios.ALL,
-            GroupScenarios.ALL, CopyScenarios.ALL, ChaosScenarios.ALL, AdminScenarios.ALL, AdminGroupScenarios.ALL, ToolScenarios.ALL, DumpScenarios.ALL).flatMap(List::stream).toList();
+            ReadScenarios.ALL, GroupScenarios.ALL, CopyScenarios.ALL, ChaosScenarios.ALL, AdminScenarios.ALL, AdminGroupScenarios.ALL,
+            ToolScenarios.ALL, DumpScenarios.ALL).flatMap(List::stream).toList();
         if (arguments.length == 0) {
             return all.stream().filter(scenario -> !scenario.name().startsWith("tools/")).toList();
         }
