@@ -174,7 +174,7 @@ impl Node {
         now: Now,
     ) -> Result<Appended, ErrorCode> {
         if partition.topic == CONSUMER_OFFSETS {
-            return self.groups.append_marker(self, partition.partition, marker, now);
+            return self.groups.append_marker(partition.partition, marker, now);
         }
         let found = self.topics.partition(&partition.topic, partition.partition);
         let found = found.ok_or(ErrorCode::UnknownTopicOrPartition)?;

@@ -63,6 +63,8 @@ struct Waiting {
 impl Groups {
     /// Replays the coordinators' logs; sessions of members start now.
     pub fn open(topics: &Topics, config: &BrokerConfig, now: Now) -> Result<Groups, OpenError> {
+        let topic =
+            topics.by_name(&CONSUMER_OFFSETS).expect("the internal topics are there from the first start on");
         let config = Config {
             offset_metadata_max_bytes: to_size(config.offset_metadata_max_bytes),
             min_session_timeout: config.group_min_session_timeout,
@@ -71,10 +73,8 @@ impl Groups {
             initial_rebalance_delay: config.group_initial_rebalance_delay,
             offsets_retention: config.offsets_retention,
             offsets_retention_check_interval: config.offsets_retention_check_interval,
-            ..Config::default()
+            max_record_bytes: to_size(topic.config().max_message_bytes),
         };
-        let topic =
-            topics.by_name(&CONSUMER_OFFSETS).expect("the internal topics are there from the first start on");
         let partitions = topic.partitions();
         let shards = partitions.iter().map(|partition| {
             let machine = load(partition, &config, now)?;
@@ -190,13 +190,7 @@ impl Groups {
     ///
     /// # Errors
     /// What the log says.
-    pub fn append_marker(
-        &self,
-        _node: &Node,
-        partition: i32,
-        marker: &Marker,
-        now: Now,
-    ) -> Result<Appended, ErrorCode> {
+    pub fn append_marker(&self, partition: i32, marker: &Marker, now: Now) -> Result<Appended, ErrorCode> {
         let shard = usize::try_from(partition).ok().and_then(|index| self.shards.get(index));
         let shard = shard.ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let mut state = shard.state.lock();
