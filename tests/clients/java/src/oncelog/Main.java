@@ -30,6 +30,7 @@ import oncelog.scenarios.DumpScenarios;
 import oncelog.scenarios.FencingScenarios;
 import oncelog.scenarios.GroupScenarios;
 import oncelog.scenarios.IdempotenceScenarios;
+import oncelog.scenarios.MeasureScenarios;
 import oncelog.scenarios.ProtocolScenarios;
 import oncelog.scenarios.ReadScenarios;
 import oncelog.scenarios.ToolScenarios;
@@ -85,9 +86,9 @@ public final class Main {
     private static List<Scenario> choose(String[] arguments) {
         List<Scenario> all = Stream.of(IdempotenceScenarios.ALL, TransactionScenarios.ALL, FencingScenarios.ALL, ProtocolScenarios.ALL,
             ReadScenarios.ALL, GroupScenarios.ALL, CopyScenarios.ALL, ChaosScenarios.ALL, AdminScenarios.ALL, AdminGroupScenarios.ALL,
-            ToolScenarios.ALL, DumpScenarios.ALL).flatMap(List::stream).toList();
+            ToolScenarios.ALL, DumpScenarios.ALL, MeasureScenarios.ALL).flatMap(List::stream).toList();
         if (arguments.length == 0) {
-            return all.stream().filter(scenario -> !scenario.name().startsWith("tools/")).toList();
+            return all.stream().filter(scenario -> !scenario.name().startsWith("tools/") && !scenario.name().startsWith("measure/")).toList();
         }
         return all.stream().filter(scenario -> arguments[0].equals("--list")
             || Arrays.stream(arguments).anyMatch(scenario.name()::startsWith)).toList();

@@ -76,6 +76,11 @@ public final class Broker implements AutoCloseable {
         return process.exitValue();
     }
 
+    /** The processor time that the process has used. */
+    public Duration cpuTime() {
+        return process.info().totalCpuDuration().orElseThrow();
+    }
+
     /** The address to give to clients. */
     public String bootstrap() {
         return "127.0.0.1:" + port;

@@ -58,7 +58,7 @@ public final class DumpScenarios {
             Check.that(log.contains("." + suffix), "a file that ends with " + suffix + " of " + partitions.get(0).topic());
         }
         String transactions = dump(files, "__transaction_state-", "--transaction-log-decoder").out();
-        Check.that(transactions.contains("\"transactionalId\":\"" + "dumper-before-"), "a transactional id in the transaction log");
+        Check.that(transactions.contains("\"transactionalId\":\"dumper-before-"), "a transactional id in the transaction log");
         String offsets = dump(files, "__consumer_offsets-", "--offsets-decoder").out();
         Check.that(offsets.contains("\"group\":\"" + group + "\""), "the group in the offsets");
         String metadata = dump(files, "__cluster_metadata-", "--cluster-metadata-decoder").out();
