@@ -7,7 +7,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod batches;
+mod crash;
+mod directories;
 mod frames;
 mod reading;
+mod restart;
 mod sequences;
 mod transactions;
