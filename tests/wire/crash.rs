@@ -9,7 +9,7 @@ use oncelog_tests::requests::{self, Identity, Transactor, watermarks};
 use oncelog_wire::ErrorCode;
 use tempfile::TempDir;
 
-use crate::directories::{self, Lengths, boundaries, connect, copy, copy_cut, lengths, start};
+use crate::directories::{self, Lengths, boundaries, connect, copy, copy_cut, lengths, start, temporary};
 
 const PARTITIONS: [(&str, i32); 3] = [("orders", 0), ("orders", 1), ("audit", 0)];
 const GROUP: &str = "group";
@@ -30,7 +30,7 @@ struct Story {
 
 impl Story {
     fn play(version: TransactionVersion, committed: bool) -> Story {
-        let directory = TempDir::with_prefix("oncelog-tests-").unwrap();
+        let directory = temporary();
         let broker = start(directory.path());
         let mut client = connect(&broker);
         client.create_topic("orders", 2).unwrap();
@@ -262,7 +262,7 @@ fn a_crash_of_the_broker_that_recovers_changes_nothing_either() {
 #[test]
 fn an_open_transaction_times_out_although_the_broker_died_meanwhile() {
     for version in [TransactionVersion::V1, TransactionVersion::V2] {
-        let directory = TempDir::with_prefix("oncelog-tests-").unwrap();
+        let directory = temporary();
         let broker = start(directory.path());
         let mut client = connect(&broker);
         client.create_topic("orders", 1).unwrap();

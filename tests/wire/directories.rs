@@ -9,6 +9,12 @@ use oncelog_client::Client;
 use oncelog_records::batches;
 use tempfile::TempDir;
 
+/// A new directory: in memory where the system has such a place, as a test starts many brokers.
+pub fn temporary() -> TempDir {
+    let in_memory = TempDir::with_prefix_in("oncelog-tests-", "/dev/shm");
+    in_memory.or_else(|_| TempDir::with_prefix("oncelog-tests-")).unwrap()
+}
+
 /// A broker on a directory, with few partitions of the internal topics so that it starts at once.
 pub fn start(directory: &Path) -> Broker {
     Broker::start(config(directory)).unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
@@ -64,7 +70,7 @@ pub fn boundaries(path: &Path) -> Vec<u64> {
 
 /// A copy of the directory as it would be had the broker died just now.
 pub fn copy(directory: &Path) -> TempDir {
-    let copy = TempDir::with_prefix("oncelog-tests-").unwrap();
+    let copy = temporary();
     copy_tree(directory, copy.path());
     assert!(!copy.path().join(".kafka_cleanshutdown").exists(), "the broker is still running");
     copy
