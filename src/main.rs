@@ -1,9 +1,11 @@
 //! The command line: flags and the configuration file become a broker.
 
 use std::fs;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use oncelog_broker::{Broker, Config, ListenerConfig, Storage};
 use tracing_subscriber::EnvFilter;
@@ -67,9 +69,13 @@ enum Durability {
 const DEFAULT_LISTEN: &str = "127.0.0.1:9092";
 
 fn main() -> ExitCode {
-    let Command::Serve(serve) = Cli::parse().command;
+    let Command::Serve(serve) = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return explain(&error),
+    };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(EnvFilter::try_from_env("ONCELOG_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
         .with_target(false)
         .init();
@@ -80,6 +86,20 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints help where it was asked for, and for a mistake in the flags the one line that says which.
+fn explain(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Where nobody takes the text there is nobody to tell.
+        let _ = error.print();
+        return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    }
+    // What clap says up to the first empty line; behind that is advice.
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    eprintln!("oncelog: {}", lines.join(" ").trim_start_matches("error: "));
+    ExitCode::FAILURE
 }
 
 impl Serve {
