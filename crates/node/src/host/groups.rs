@@ -436,7 +436,8 @@ fn load(partition: &Partition, config: &Config, now: Now) -> Result<Coordinator,
         }
         let producer_id = batch.is_transactional().then(|| batch.producer_id());
         internal_log::for_each_record(batch, |offset, key, value| {
-            if let Some(record) = Record::decode(&key, value.as_ref())? {
+            let decoded = Record::decode(&key, value.as_ref());
+            if let Some(record) = internal_log::decodable(partition, offset, decoded).flatten() {
                 machine.apply(&record, Position { offset, producer_id });
             }
             Ok::<_, DecodeError>(())

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use oncelog_log::ReadError;
 use oncelog_records::{BatchBuilder, BatchError, BatchView};
-use oncelog_wire::{ErrorCode, Now, Offset};
+use oncelog_wire::{DecodeError, ErrorCode, Now, Offset};
 
 use super::OpenError;
 use crate::partition::Partition;
@@ -102,6 +102,24 @@ where
     Ok(())
 }
 
+/// What a record says; nothing, with a line in the log, where it cannot be decoded. The checksums have been compared, so
+/// such a record is one that a client put there, as the admin client may, and it must not keep the broker from starting.
+pub(crate) fn decodable<T>(
+    partition: &Partition,
+    offset: Offset,
+    decoded: Result<T, DecodeError>,
+) -> Option<T> {
+    decoded
+        .inspect_err(|error| {
+            tracing::error!(
+                "{}-{}: skipped the record at {offset}: {error}",
+                partition.topic,
+                partition.index
+            );
+        })
+        .ok()
+}
+
 /// What cannot be read in a log, and where.
 pub(crate) struct Unreadable(pub String);
 
@@ -117,8 +135,8 @@ impl From<BatchError> for Unreadable {
     }
 }
 
-impl From<oncelog_wire::DecodeError> for Unreadable {
-    fn from(error: oncelog_wire::DecodeError) -> Self {
+impl From<DecodeError> for Unreadable {
+    fn from(error: DecodeError) -> Self {
         Unreadable(error.to_string())
     }
 }

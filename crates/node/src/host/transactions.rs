@@ -351,17 +351,9 @@ fn replay(partition: &Partition, config: &Config) -> Result<Coordinator, OpenErr
             return Ok(());
         }
         internal_log::for_each_record(batch, |offset, key, value| {
-            match Record::decode(&key, value.as_ref()) {
-                Ok(record) => record.into_iter().for_each(|record| machine.apply(record)),
-                // Nor must a record that a client put here, as the admin client may, keep the broker from starting.
-                Err(error) => {
-                    tracing::error!(
-                        "{}-{}: skipped the record at {offset}: {error}",
-                        partition.topic,
-                        partition.index
-                    );
-                }
-            }
+            let decoded = Record::decode(&key, value.as_ref());
+            let record = internal_log::decodable(partition, offset, decoded).flatten();
+            record.into_iter().for_each(|record| machine.apply(record));
             Ok::<_, DecodeError>(())
         })
     })?;
