@@ -23,11 +23,13 @@ pub const EARLIEST: Timestamp = Timestamp(-2);
 pub const MAX_TIMESTAMP: Timestamp = Timestamp(-3);
 
 /// How long the broker may take for what it waits on.
-const REQUEST_TIMEOUT_MS: i32 = 30_000;
+pub(crate) const REQUEST_TIMEOUT_MS: i32 = 30_000;
 
 /// How long to go on after errors that pass, unless told otherwise.
 const RETRY_FOR: Duration = Duration::from_secs(10);
-const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// How long to wait before the first repetition; twice as long before each further one, up to a limit.
+const RETRY_PAUSE: Duration = Duration::from_millis(1);
+const MAX_RETRY_PAUSE: Duration = Duration::from_millis(16);
 
 /// A client of one broker.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub struct Client {
     transaction_version: i16,
     topic_ids: HashMap<Str, Uuid>,
     retry_for: Duration,
+    retries: u64,
 }
 
 impl Client {
@@ -55,7 +58,7 @@ impl Client {
         loop {
             match Client::connect(&address, client_id) {
                 Err(ClientError::Io(_) | ClientError::Closed) if Instant::now() < deadline => {
-                    std::thread::sleep(RETRY_PAUSE);
+                    std::thread::sleep(MAX_RETRY_PAUSE);
                 }
                 result => return result,
             }
@@ -78,6 +81,7 @@ impl Client {
             transaction_version,
             topic_ids: HashMap::new(),
             retry_for: RETRY_FOR,
+            retries: 0,
         })
     }
 
@@ -89,6 +93,11 @@ impl Client {
     /// How long requests are repeated that meet an error that passes. With zero every error is seen.
     pub fn set_retry_for(&mut self, retry_for: Duration) {
         self.retry_for = retry_for;
+    }
+
+    /// How many requests were repeated so far because of an error that passes.
+    pub fn retries(&self) -> u64 {
+        self.retries
     }
 
     /// The finalized level of `transaction.version`, 0 where the broker has none.
@@ -119,12 +128,20 @@ impl Client {
 
     /// Repeats `attempt` while it meets an error that passes.
     pub(crate) fn retry<T>(&mut self, mut attempt: impl FnMut(&mut Client) -> Result<T>) -> Result<T> {
-        let deadline = Instant::now() + self.retry_for;
+        let mut first = None;
+        let mut pause = RETRY_PAUSE;
         loop {
             match attempt(self) {
-                Err(error) if error.code().is_some_and(passes) && Instant::now() < deadline => {
-                    self.topic_ids.clear();
-                    std::thread::sleep(RETRY_PAUSE);
+                Err(error)
+                    if error.code().is_some_and(passes)
+                        && first.get_or_insert_with(Instant::now).elapsed() < self.retry_for =>
+                {
+                    if error.code() == Some(ErrorCode::UnknownTopicId) {
+                        self.topic_ids.clear();
+                    }
+                    self.retries += 1;
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(MAX_RETRY_PAUSE);
                 }
                 result => return result,
             }

@@ -10,6 +10,8 @@ use oncelog_wire::{
     ApiKey, Chunk, ErrorCode, Request, RequestHeader, Str, Writer, api_versions, decode_response,
     encode_request,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use crate::{ClientError, Result};
 
@@ -116,6 +118,20 @@ impl Connection {
         let mut frame = Vec::with_capacity(size.min(1 << 20));
         self.stream.by_ref().take(size as u64).read_to_end(&mut frame).map_err(or_closed)?;
         if frame.len() < size { Err(ClientError::Closed) } else { Ok(frame.into()) }
+    }
+
+    /// Waits until there is something to receive, at most for `patience`; says whether there is.
+    pub fn wait(&self, patience: Duration) -> Result<bool> {
+        if !self.stream.buffer().is_empty() {
+            return Ok(true);
+        }
+        let timeout = Timespec::try_from(patience).ok();
+        let mut sockets = [PollFd::new(self.stream.get_ref(), PollFlags::IN)];
+        match poll(&mut sockets, timeout.as_ref()) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(error) => Err(ClientError::Io(error.into())),
+        }
     }
 
     /// Waits until the broker closes the connection; an answer in its place, or the read timeout, is an error.

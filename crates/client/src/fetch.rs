@@ -145,6 +145,16 @@ pub fn visible_records(
     position: Offset,
     records: &mut Vec<FetchedRecord>,
 ) -> Result<Offset> {
+    each_visible_record(data, isolation, position, |record| records.push(FetchedRecord::of(record)))
+}
+
+/// The same, handing each record to `see` without a copy.
+pub fn each_visible_record(
+    data: &fetch::PartitionData,
+    isolation: Isolation,
+    position: Offset,
+    mut see: impl FnMut(&Record<'_>),
+) -> Result<Offset> {
     let Some(bytes) = data.records.as_ref().and_then(|records| records.as_bytes()) else {
         return Ok(position);
     };
@@ -178,7 +188,7 @@ pub fn visible_records(
         let mut reader = batch.records()?;
         while let Some(record) = reader.next_record()? {
             if record.offset >= position {
-                records.push(FetchedRecord::of(&record));
+                see(&record);
             }
         }
     }

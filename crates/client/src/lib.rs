@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+mod batches;
 mod client;
 mod connection;
 mod error;
@@ -31,8 +32,9 @@ mod producer;
 #[allow(clippy::unwrap_used)]
 mod script;
 
+pub use batches::PendingBatch;
 pub use client::{Client, EARLIEST, LATEST, MAX_TIMESTAMP};
 pub use connection::{Connection, Pending};
 pub use error::{ClientError, Result};
-pub use fetch::{FetchedRecord, Isolation, visible_records};
+pub use fetch::{FetchedRecord, Isolation, each_visible_record, visible_records};
 pub use producer::{Producer, ProducerOptions, TransactionVersion};

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use oncelog_records::{BatchBuilder, BatchView, Compression, increment_sequence};
+use oncelog_records::{BatchBuilder, Compression};
 use oncelog_wire::{
     ApiKey, Offset, ProducerEpoch, ProducerId, Str, TopicPartition, add_offsets_to_txn,
     add_partitions_to_txn, end_txn, init_producer_id, txn_offset_commit,
@@ -30,7 +30,7 @@ pub enum TransactionVersion {
 
 impl TransactionVersion {
     /// The newest version of an API that belongs to the protocol.
-    fn limit(self, api: ApiKey) -> i16 {
+    pub(crate) fn limit(self, api: ApiKey) -> i16 {
         match (self, api) {
             (TransactionVersion::V1, ApiKey::Produce) => 11,
             (TransactionVersion::V1, ApiKey::TxnOffsetCommit | ApiKey::EndTxn) => 4,
@@ -63,17 +63,19 @@ impl Default for ProducerOptions {
 /// A producer with an identity.
 #[derive(Debug)]
 pub struct Producer {
-    client: Client,
-    transactional_id: Option<Str>,
+    pub(crate) client: Client,
+    pub(crate) transactional_id: Option<Str>,
     options: ProducerOptions,
-    version: TransactionVersion,
+    pub(crate) version: TransactionVersion,
     id: ProducerId,
     epoch: ProducerEpoch,
-    sequences: HashMap<TopicPartition, i32>,
-    is_in_transaction: bool,
+    pub(crate) sequences: HashMap<TopicPartition, i32>,
+    pub(crate) is_in_transaction: bool,
     /// Whether the broker may know of the transaction.
-    has_written: bool,
+    pub(crate) has_written: bool,
     added: HashSet<TopicPartition>,
+    /// The group whose coordinator has been asked for.
+    known_group: Option<Str>,
 }
 
 impl Producer {
@@ -105,6 +107,7 @@ impl Producer {
             is_in_transaction: false,
             has_written: false,
             added: HashSet::new(),
+            known_group: None,
         };
         if let Some(id) = producer.transactional_id.clone() {
             producer.client.await_coordinator(CoordinatorOf::Transaction, &id)?;
@@ -211,10 +214,7 @@ impl Producer {
 
     /// Sends a batch that [`Producer::batch`] has built, for the first time or again.
     pub fn send_built(&mut self, topic: &str, partition: i32, batch: Bytes) -> Result<Offset> {
-        self.has_written = true;
-        if self.is_in_transaction && self.version == TransactionVersion::V1 {
-            self.add_partition(topic, partition)?;
-        }
+        self.announce(topic, &[partition])?;
         let transactional_id = self.transactional_id.as_deref().filter(|_| self.is_in_transaction);
         let limit = self.version.limit(ApiKey::Produce);
         let offset = self.client.retry(|client| {
@@ -222,17 +222,14 @@ impl Producer {
             check_with(answer.error_code, answer.error_message.as_deref())?;
             Ok(answer.base_offset)
         })?;
-        let header = BatchView::parse(&batch)?.header();
-        let sequence = self.sequences.entry(TopicPartition::new(topic, partition)).or_insert(0);
-        if *sequence == header.base_sequence() {
-            *sequence = increment_sequence(*sequence, header.record_count());
-        }
+        self.use_up(topic, partition, &batch)?;
         Ok(offset)
     }
 
-    fn add_partition(&mut self, topic: &str, partition: i32) -> Result<()> {
-        let added = TopicPartition::new(topic, partition);
-        if self.added.contains(&added) {
+    pub(crate) fn add_partitions(&mut self, topic: &str, partitions: &[i32]) -> Result<()> {
+        let is_added = |partition: &&i32| self.added.contains(&TopicPartition::new(topic, **partition));
+        let partitions: Vec<i32> = partitions.iter().filter(|index| !is_added(index)).copied().collect();
+        if partitions.is_empty() {
             return Ok(());
         }
         let request = add_partitions_to_txn::Request {
@@ -241,16 +238,16 @@ impl Producer {
             v3_and_below_producer_epoch: self.epoch,
             v3_and_below_topics: vec![add_partitions_to_txn::AddPartitionsToTxnTopic {
                 name: topic.into(),
-                partitions: vec![partition],
+                partitions: partitions.clone(),
             }],
             ..Default::default()
         };
         self.client.retry(|client| {
             let answer = client.call_up_to(&request, 3)?;
-            let result = only(only(answer.results_by_topic_v3_and_below)?.results_by_partition)?;
-            check(result.partition_error_code)
+            let results = only(answer.results_by_topic_v3_and_below)?.results_by_partition;
+            results.iter().try_for_each(|result| check(result.partition_error_code))
         })?;
-        self.added.insert(added);
+        self.added.extend(partitions.into_iter().map(|partition| TopicPartition::new(topic, partition)));
         Ok(())
     }
 
@@ -258,7 +255,10 @@ impl Producer {
     pub fn send_offset(&mut self, group: &str, topic: &str, partition: i32, offset: Offset) -> Result<()> {
         assert!(self.is_in_transaction, "no transaction is open");
         self.has_written = true;
-        self.client.await_coordinator(CoordinatorOf::Group, group)?;
+        if self.known_group.as_deref() != Some(group) {
+            self.client.await_coordinator(CoordinatorOf::Group, group)?;
+            self.known_group = Some(group.into());
+        }
         let transactional_id = self.own_transactional_id();
         if self.version == TransactionVersion::V1 {
             let request = add_offsets_to_txn::Request {
@@ -354,6 +354,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::script::{Arrived, all_versions, answer, serve};
+    use oncelog_records::BatchView;
     use oncelog_wire::{ErrorCode, api_versions, find_coordinator, metadata, produce};
     use std::sync::{Arc, Mutex};
 
