@@ -32,7 +32,7 @@ import org.apache.kafka.common.errors.TimeoutException;
 
 /**
  * Transactions of several producers, and exactly-once copies of them, while connections are cut at random and the
- * broker is killed every other second. {@code CHAOS_SECONDS} makes it longer, {@code CHAOS_SEED} repeats the choices.
+ * broker is killed, or asked to end, every other second. {@code CHAOS_SECONDS} makes it longer, {@code CHAOS_SEED} repeats the choices.
  */
 public final class ChaosScenarios {
     /** The scenarios of this file. */
@@ -86,13 +86,17 @@ public final class ChaosScenarios {
         Future<?> watching = Background.run(watcher::run);
 
         Random random = new Random(seed + 1_000);
-        int kills = 0;
+        int restarts = 0;
         while (System.nanoTime() < end) {
             Thread.sleep(1_000 + random.nextInt(1_500));
             if (!context.apacheKafka()) {
-                broker.kill();
+                if (random.nextInt(3) == 0) {
+                    Check.equal("exit status after SIGTERM", 0, broker.stop());
+                } else {
+                    broker.kill();
+                }
                 broker.start();
-                kills++;
+                restarts++;
             }
         }
         List<Transaction> transactions = new ArrayList<>();
@@ -100,7 +104,7 @@ public final class ChaosScenarios {
             transactions.addAll(producer.get(90, TimeUnit.SECONDS));
         }
         losses.forEach(Proxy.RandomLoss::end);
-        context.note("seed " + seed + ", " + kills + " kills, " + losses.stream().mapToInt(Proxy.RandomLoss::lost).sum() + " connections cut, "
+        context.note("seed " + seed + ", " + restarts + " restarts, " + losses.stream().mapToInt(Proxy.RandomLoss::lost).sum() + " connections cut, "
             + transactions.size() + " transactions, "
             + transactions.stream().filter(transaction -> transaction.outcome() == Outcome.UNKNOWN).count() + " of unknown outcome");
         context.promised(() -> checkLedger(context, ledger, transactions));

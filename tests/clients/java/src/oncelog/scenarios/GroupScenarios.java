@@ -15,10 +15,12 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.regex.Pattern;
 import oncelog.harness.Broker;
 import oncelog.harness.Check;
 import oncelog.harness.Context;
 import oncelog.harness.Scenario;
+import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.CloseOptions;
 import org.apache.kafka.clients.consumer.ConsumerGroupMetadata;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
@@ -36,6 +38,8 @@ public final class GroupScenarios {
     public static final List<Scenario> ALL = List.of(
         new Scenario("groups/members-share-partitions", BROKER, context -> share(context, "range,cooperative-sticky")),
         new Scenario("groups/members-share-partitions-cooperatively", BROKER, context -> share(context, "cooperative-sticky")),
+        new Scenario("groups/many-members-come-and-go", BROKER, GroupScenarios::manyMembers),
+        new Scenario("groups/pattern-finds-new-topics", BROKER, GroupScenarios::pattern),
         new Scenario("groups/static-members-return-without-rebalance", BROKER, GroupScenarios::staticMembersReturn),
         new Scenario("groups/second-of-a-static-name-fences-the-first", BROKER, GroupScenarios::staticNameTwice),
         new Scenario("groups/offsets-and-members-outlive-broker-kill", OWN_BROKER, GroupScenarios::outliveKill),
@@ -67,7 +71,7 @@ public final class GroupScenarios {
         }
 
         void poll() {
-            for (ConsumerRecord<String, String> record : consumer.poll(Duration.ofMillis(50))) {
+            for (ConsumerRecord<String, String> record : consumer.poll(Duration.ofMillis(20))) {
                 values.add(record.value());
             }
         }
@@ -118,6 +122,42 @@ public final class GroupScenarios {
         all.addAll(second.values);
         Check.equal("records read", 120, all.size());
         Check.equal("different ones", 120, new HashSet<>(all).size());
+    }
+
+    private static void manyMembers(Context context) throws Exception {
+        List<TopicPartition> partitions = context.topic("crowd", 24);
+        Map<String, Object> settings = Map.of("group.id", context.unique("group"));
+        List<Member> members = new ArrayList<>();
+        for (int i = 0; i < 12; i++) {
+            members.add(new Member(context, partitions.get(0).topic(), settings));
+        }
+        awaitBalance(members, 24);
+        while (members.size() > 6) {
+            members.remove(0).close();
+        }
+        awaitBalance(members, 24);
+    }
+
+    private static void pattern(Context context) throws Exception {
+        String prefix = context.unique("pattern");
+        context.admin().createTopics(List.of(new NewTopic(prefix + "-one", 2, (short) 1))).all().get();
+        KafkaConsumer<String, String> consumer = context.consumer(IsolationLevel.READ_COMMITTED,
+            Map.of("group.id", context.unique("group"), "metadata.max.age.ms", 300));
+        consumer.subscribe(Pattern.compile(prefix + "-.*"));
+        Check.eventually("the first topic is found", Duration.ofSeconds(20), () -> {
+            consumer.poll(Duration.ofMillis(50));
+            return consumer.assignment().size() == 2;
+        });
+        context.admin().createTopics(List.of(new NewTopic(prefix + "-two", 3, (short) 1))).all().get();
+        Check.eventually("the second topic is found", Duration.ofSeconds(20), () -> {
+            consumer.poll(Duration.ofMillis(50));
+            return consumer.assignment().size() == 5;
+        });
+        context.admin().deleteTopics(List.of(prefix + "-one")).all().get();
+        Check.eventually("the first topic is given up", Duration.ofSeconds(20), () -> {
+            consumer.poll(Duration.ofMillis(50));
+            return consumer.assignment().size() == 3;
+        });
     }
 
     private static List<String> assignors(String names) {

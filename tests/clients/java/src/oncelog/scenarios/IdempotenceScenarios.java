@@ -4,6 +4,7 @@ import static oncelog.harness.Clients.send;
 import static oncelog.harness.Scenario.Needs.BROKER;
 import static oncelog.harness.Scenario.Needs.OWN_BROKER;
 
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -17,8 +18,13 @@ import oncelog.harness.Context;
 import oncelog.harness.Proxy;
 import oncelog.harness.Scenario;
 import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.InvalidRecordException;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.InvalidTimestampException;
+import org.apache.kafka.common.errors.InvalidTopicException;
+import org.apache.kafka.common.errors.TimeoutException;
 import org.apache.kafka.common.protocol.ApiKeys;
 
 /** An idempotent producer's records are on the log once and in order, whatever happens to broker and connection. */
@@ -28,7 +34,9 @@ public final class IdempotenceScenarios {
         new Scenario("idempotence/broker-killed-midway", OWN_BROKER, IdempotenceScenarios::brokerKilledMidway),
         new Scenario("idempotence/answers-lost", BROKER, IdempotenceScenarios::answersLost),
         new Scenario("idempotence/requests-lost", BROKER, IdempotenceScenarios::requestsLost),
-        new Scenario("idempotence/every-codec", BROKER, IdempotenceScenarios::everyCodec));
+        new Scenario("idempotence/every-codec", BROKER, IdempotenceScenarios::everyCodec),
+        new Scenario("produce/every-kind-of-acknowledgement", BROKER, IdempotenceScenarios::acknowledgements),
+        new Scenario("produce/refused-records", BROKER, IdempotenceScenarios::refusedRecords));
 
     private static final int RECORDS = 1_000;
 
@@ -91,6 +99,39 @@ public final class IdempotenceScenarios {
             Contents contents = context.uncommitted(partitions);
             partitions.forEach(partition -> Check.equal(codec, values, contents.values(partition)));
         }
+    }
+
+    private static void acknowledgements(Context context) throws Exception {
+        for (String acks : List.of("0", "1", "all")) {
+            List<TopicPartition> partitions = context.topic("acks", 1);
+            KafkaProducer<String, String> producer = context.producer(context.bootstrap(), Map.of("acks", acks, "enable.idempotence", false));
+            Future<RecordMetadata> last = null;
+            for (int i = 0; i < 100; i++) {
+                last = send(producer, partitions.get(0), "record-" + i);
+            }
+            Check.equal("offset told with acks=" + acks, acks.equals("0") ? -1L : 99L, last.get().offset());
+            Check.eventually("all records are there with acks=" + acks, Duration.ofSeconds(10),
+                () -> context.uncommitted(partitions).values().size() == 100);
+        }
+    }
+
+    private static void refusedRecords(Context context) throws Exception {
+        TopicPartition compacted = context.topic("compacted", 1, Map.of("cleanup.policy", "compact")).get(0);
+        TopicPartition plain = context.topic("plain", 1).get(0);
+        KafkaProducer<String, String> producer = context.producer(context.bootstrap(), Map.of("max.block.ms", 2_000));
+        Check.fails("no key on a compacted topic", () -> send(producer, compacted, "keyless").get(), InvalidRecordException.class);
+        producer.send(new ProducerRecord<>(compacted.topic(), 0, "key", "value")).get();
+        long tomorrow = System.currentTimeMillis() + 86_400_000;
+        Check.fails("a timestamp of tomorrow", () -> producer.send(new ProducerRecord<>(plain.topic(), 0, tomorrow, null, "early")).get(),
+            InvalidTimestampException.class);
+        Check.fails("an internal topic", () -> send(producer, new TopicPartition("__consumer_offsets", 0), "x").get(), InvalidTopicException.class);
+        Check.fails("a partition that is not there", () -> send(producer, new TopicPartition(plain.topic(), 5), "x").get(), TimeoutException.class);
+        Check.fails("a topic with a bad name", () -> send(producer, new TopicPartition("no spaces", 0), "x").get(), InvalidTopicException.class);
+        Check.equal("offset of the next good record", 0L, send(producer, plain, "good").get().offset());
+        // A topic that is not there is created by the first record.
+        TopicPartition created = new TopicPartition(context.unique("created"), 0);
+        Check.equal("offset in a topic that was not there", 0L,
+            send(context.producer(context.bootstrap(), Map.of()), created, "first").get().offset());
     }
 
     /** Batches of a few records, so that many requests are under way. */

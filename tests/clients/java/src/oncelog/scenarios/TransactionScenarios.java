@@ -26,6 +26,8 @@ import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.common.IsolationLevel;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.InvalidProducerEpochException;
+import org.apache.kafka.common.errors.InvalidTxnStateException;
+import org.apache.kafka.common.errors.ProducerFencedException;
 import org.apache.kafka.common.protocol.ApiKeys;
 
 /** Transactions are all or nothing, in order, and visible at once when they have ended. */
@@ -38,6 +40,10 @@ public final class TransactionScenarios {
         new Scenario("transactions/open-holds-back-later", BROKER, TransactionScenarios::openHoldsBackLater),
         new Scenario("transactions/dead-producer-times-out", BROKER, TransactionScenarios::deadProducerTimesOut),
         new Scenario("transactions/slow-producer-times-out", BROKER, TransactionScenarios::slowProducerTimesOut),
+        new Scenario("transactions/late-commit-is-refused", BROKER, TransactionScenarios::lateCommit),
+        new Scenario("transactions/topic-deleted-inside", BROKER, TransactionScenarios::topicDeletedInside),
+        new Scenario("transactions/hundreds-of-partitions", BROKER, TransactionScenarios::hundredsOfPartitions),
+        new Scenario("transactions/many-producers-at-once", BROKER, TransactionScenarios::manyProducers),
         new Scenario("transactions/open-over-broker-kill", OWN_BROKER, TransactionScenarios::openOverBrokerKill),
         new Scenario("transactions/committed-as-broker-dies", OWN_BROKER, TransactionScenarios::committedAsBrokerDies));
 
@@ -197,6 +203,92 @@ public final class TransactionScenarios {
         commit(slow);
         context.promised(() -> Check.equal("read_committed sees", List.of("again"), context.committed(partitions).values()));
         Check.equal("on the log", List.of("too slow", "again"), context.uncommitted(partitions).values());
+    }
+
+    /** Apache Kafka 4.3.1 answers INVALID_TXN_STATE here, which later versions changed to what a zombie is told. */
+    private static void lateCommit(Context context) throws Exception {
+        List<TopicPartition> partitions = context.topic("late", 1);
+        KafkaProducer<String, String> late = context.transactional(context.bootstrap(), context.unique("late"), Map.of("transaction.timeout.ms", 1_000));
+        late.initTransactions();
+        late.beginTransaction();
+        send(late, partitions.get(0), "late").get();
+        Check.eventually("the transaction is aborted", Duration.ofSeconds(20), () -> context.committed(partitions).end(partitions.get(0)) == 2);
+        Check.fails("a commit after the timeout", late::commitTransaction,
+            context.apacheKafka() ? InvalidTxnStateException.class : ProducerFencedException.class);
+        Check.equal("read_committed sees", List.of(), context.committed(partitions).values());
+    }
+
+    private static void topicDeletedInside(Context context) throws Exception {
+        List<TopicPartition> kept = context.topic("kept", 1);
+        List<TopicPartition> deleted = context.topic("deleted", 2);
+        KafkaProducer<String, String> producer = context.transactional(context.unique("deletes"));
+        producer.beginTransaction();
+        for (TopicPartition partition : List.of(kept.get(0), deleted.get(0), deleted.get(1))) {
+            send(producer, partition, "one").get();
+        }
+        context.admin().deleteTopics(List.of(deleted.get(0).topic())).all().get();
+        commit(producer);
+        producer.beginTransaction();
+        send(producer, kept.get(0), "two");
+        commit(producer);
+        context.promised(() -> Check.equal("read_committed sees", List.of("one", "two"), context.committed(kept).values()));
+        context.promised(() -> Check.equal("last stable offset", 4L, context.committed(kept).end(kept.get(0))));
+    }
+
+    private static void hundredsOfPartitions(Context context) throws Exception {
+        List<TopicPartition> partitions = context.topic("wide", 300);
+        KafkaProducer<String, String> producer = context.transactional(context.unique("wide"));
+        for (String value : List.of("committed", "aborted", "again")) {
+            producer.beginTransaction();
+            partitions.forEach(partition -> send(producer, partition, value));
+            if (value.equals("aborted")) {
+                abort(producer);
+            } else {
+                commit(producer);
+            }
+        }
+        context.promised(() -> {
+            Contents contents = context.committed(partitions);
+            for (TopicPartition partition : partitions) {
+                Check.equal("read_committed sees of " + partition, List.of("committed", "again"), contents.values(partition));
+                Check.equal("last stable offset of " + partition, 6L, contents.end(partition));
+            }
+        });
+    }
+
+    private static void manyProducers(Context context) throws Exception {
+        List<TopicPartition> partitions = context.topic("crowded", 3);
+        List<Future<?>> running = new ArrayList<>();
+        for (int i = 0; i < 24; i++) {
+            String name = "producer-" + i;
+            KafkaProducer<String, String> producer = context.transactional(context.bootstrap(), context.unique(name), Map.of("buffer.memory", 1_000_000));
+            running.add(Background.run(() -> {
+                producer.initTransactions();
+                for (int round = 0; round < 10; round++) {
+                    producer.beginTransaction();
+                    for (TopicPartition partition : partitions) {
+                        send(producer, partition, name + (round % 2 == 0 ? " committed " : " aborted ") + round);
+                    }
+                    if (round % 2 == 0) {
+                        commit(producer);
+                    } else {
+                        abort(producer);
+                    }
+                }
+            }));
+        }
+        for (Future<?> producer : running) {
+            producer.get(60, TimeUnit.SECONDS);
+        }
+        context.promised(() -> {
+            Contents contents = context.committed(partitions);
+            for (TopicPartition partition : partitions) {
+                List<String> values = contents.values(partition);
+                Check.equal("records of " + partition, 24 * 5, values.size());
+                Check.that(values.stream().noneMatch(value -> value.contains("aborted")), "none of them is aborted");
+                Check.equal("last stable offset of " + partition, 24L * 20, contents.end(partition));
+            }
+        });
     }
 
     private static void openOverBrokerKill(Context context) throws Exception {
