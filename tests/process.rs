@@ -1,0 +1,119 @@
+//! The broker as a process of its own, so that it can be killed.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+/// A running `oncelog serve` on a data directory of its own, which it keeps, like its port, across restarts.
+pub struct BrokerProcess {
+    child: Child,
+    directory: TempDir,
+    arguments: Vec<String>,
+    address: SocketAddr,
+}
+
+impl BrokerProcess {
+    /// Starts a broker on a free port.
+    pub fn start(arguments: &[&str]) -> BrokerProcess {
+        let directory = TempDir::with_prefix("oncelog-tests-").expect("there is a place for temporary files");
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (child, port) = spawn(&directory, &arguments, any_port);
+        BrokerProcess { child, directory, arguments, address: SocketAddr::from(([127, 0, 0, 1], port)) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where its data is.
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("the broker runs");
+        self.child.wait().expect("the broker can be waited for");
+    }
+
+    /// Starts it again on its port and its data.
+    pub fn start_again(&mut self) {
+        (self.child, _) = spawn(&self.directory, &self.arguments, self.address);
+    }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts the process and waits until it is ready; says on which port.
+fn spawn(directory: &TempDir, arguments: &[String], address: SocketAddr) -> (Child, u16) {
+    let place = |name: &str| directory.path().join(name);
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(place("stderr"))
+        .expect("the directory can be written");
+    let mut child = Command::new(binary())
+        .args(["serve", "--listen", &address.to_string()])
+        .arg("--data-dir")
+        .arg(place("data"))
+        .arg("--port-file")
+        .arg(place("port"))
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .expect("the binary can be started");
+    let mut output = BufReader::new(child.stdout.take().expect("its output is a pipe"));
+    let mut line = String::new();
+    while !line.contains("ready") {
+        line.clear();
+        if output.read_line(&mut line).expect("its output is text") == 0 {
+            let log = std::fs::read_to_string(place("stderr")).unwrap_or_default();
+            panic!("the broker ended before it was ready:\n{log}");
+        }
+    }
+    std::thread::spawn(move || output.read_to_end(&mut Vec::new()));
+    let port = std::fs::read_to_string(place("port")).expect("a ready broker has written its port");
+    (child, port.trim().parse().expect("the port file holds a port"))
+}
+
+/// The program to test: `ONCELOG_BIN`, or the workspace's own, built here in the way the tests themselves were.
+pub fn binary() -> &'static PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(other) = std::env::var_os("ONCELOG_BIN") {
+            return other.into();
+        }
+        // Tests run as <target>/<profile>/deps/<name>.
+        let test = std::env::current_exe().expect("a test knows its own path");
+        let of_profile =
+            test.ancestors().nth(2).expect("tests are two levels below their profile's directory");
+        let target = of_profile.parent().expect("a profile's directory is in the target directory");
+        let profile = match of_profile.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => "dev",
+            Some(other) => other,
+        };
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "oncelog", "--bin", "oncelog", "--profile", profile])
+            .arg("--manifest-path")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+            .arg("--target-dir")
+            .arg(target)
+            .status()
+            .expect("cargo is there, it built this test");
+        assert!(built.success(), "the binary must build");
+        of_profile.join("oncelog")
+    })
+}
