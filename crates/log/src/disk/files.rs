@@ -26,7 +26,7 @@ impl Disk for FileDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new()
             .read(true)
-            .write(true)
+            .write(mode != OpenMode::ReadOnly)
             .create(mode == OpenMode::Create)
             .truncate(false)
             .open(path)?;

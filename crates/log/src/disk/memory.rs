@@ -65,7 +65,7 @@ impl Disk for MemoryDisk {
             return Ok(file.clone());
         }
         let parent = path.parent().ok_or_else(not_found)?;
-        if mode == OpenMode::Existing || !tree.directories.contains(parent) {
+        if mode != OpenMode::Create || !tree.directories.contains(parent) {
             return Err(not_found());
         }
         if tree.directories.contains(path) {

@@ -17,11 +17,13 @@ pub use files::FileDisk;
 pub use memory::MemoryDisk;
 pub(crate) use pool::{FilePool, PooledFile};
 
-/// How to open a file; always for reading and writing.
+/// How to open a file, for reading and (but for one way) for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
     /// The file must be there.
     Existing,
+    /// The file must be there, and is not written to.
+    ReadOnly,
     /// The file is made where it is not there.
     Create,
 }
