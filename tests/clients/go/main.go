@@ -1,7 +1,8 @@
 // Command clients runs franz-go (kgo and kadm) against a broker and prints one line for each scenario.
 //
 // The broker is the binary ONCELOG_BIN, started and killed here, or the one at BOOTSTRAP; then scenarios that need a
-// broker of their own are skipped. Arguments select scenarios by a part of their name.
+// broker of their own are skipped. Arguments select scenarios by a part of their name; `soak [SECONDS [SEED]]` instead
+// kills the broker for so long under a load of transactions.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +33,17 @@ var scenarios []scenario
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "child" {
 		transformAndDie(os.Args[2:])
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == "soak" {
+		seconds, seed := 60, uint64(time.Now().UnixNano())
+		if len(os.Args) > 2 {
+			seconds = need(strconv.Atoi(os.Args[2]))
+		}
+		if len(os.Args) > 3 {
+			seed = need(strconv.ParseUint(os.Args[3], 10, 64))
+		}
+		soak(seconds, seed)
 		return
 	}
 	address := os.Getenv("BOOTSTRAP")
