@@ -95,9 +95,11 @@ impl Topics {
         self.by_name(topic)?.partition(index)
     }
 
-    /// All topics, in no order.
+    /// All topics, by name.
     pub fn all(&self) -> Vec<Arc<Topic>> {
-        self.tables.read().by_name.values().cloned().collect()
+        let mut topics: Vec<_> = self.tables.read().by_name.values().cloned().collect();
+        topics.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        topics
     }
 
     /// Adds a topic, or puts another in the place of the one of its name.

@@ -140,12 +140,14 @@ impl Coordinator {
 
     /// Transactions do not wait for the markers of a topic that is gone.
     pub(super) fn topic_deleted(&mut self, topic: &str, now: Now, output: &mut Output) {
-        let concerned: Vec<Str> = self
+        let mut concerned: Vec<Str> = self
             .durable
             .iter()
             .filter(|(_, metadata)| metadata.partitions.iter().any(|partition| partition.topic == *topic))
             .map(|(transactional_id, _)| transactional_id.clone())
             .collect();
+        // So that the same history always gives the same decisions.
+        concerned.sort_unstable();
         for transactional_id in concerned {
             let metadata = self.durable[&transactional_id].without_topic(topic);
             let is_prepared = metadata.state.prepared().is_some();

@@ -44,7 +44,9 @@ impl Coordinator {
 
     /// Takes up what the log says was left undone.
     pub(super) fn loaded(&mut self, now: Now, output: &mut Output) {
-        let ids: Vec<Str> = self.durable.keys().cloned().collect();
+        let mut ids: Vec<Str> = self.durable.keys().cloned().collect();
+        // So that the same log always gives the same decisions.
+        ids.sort_unstable();
         for transactional_id in ids {
             let current = &self.durable[&transactional_id];
             let deadline = match current.state {
