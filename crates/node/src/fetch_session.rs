@@ -103,7 +103,7 @@ impl FetchSessions {
             let mut wanted = Wanted::new();
             take_up(&mut wanted, request);
             let session = match request.session_epoch {
-                INITIAL_EPOCH if !wanted.is_empty() => Attachment::Open { uses_topic_ids },
+                INITIAL_EPOCH => Attachment::Open { uses_topic_ids },
                 _ => Attachment::None,
             };
             return Ok(Plan { wanted, session });

@@ -119,8 +119,13 @@ impl Turn<'_> {
 
     /// Refuses a JoinGroup.
     pub fn refuse_join(&mut self, ticket: Ticket, member_id: Str, error_code: ErrorCode) {
-        self.answer_join(ticket, join_group::Response { member_id, error_code, ..Default::default() });
+        self.answer_join(ticket, refused(member_id, error_code));
     }
+}
+
+/// The answer to a JoinGroup that is refused. Null becomes the empty name in the versions that know no null.
+pub(super) fn refused(member_id: Str, error_code: ErrorCode) -> join_group::Response {
+    join_group::Response { member_id, error_code, protocol_name: None, ..Default::default() }
 }
 
 /// A classic group.

@@ -338,8 +338,7 @@ impl Coordinator {
     fn join(&mut self, join: join::Join<'_>, output: &mut Output, now: Now) {
         let (ticket, request) = (join.ticket, join.request);
         let refuse = |output: &mut Output, error_code| {
-            let member_id = request.member_id.clone();
-            let response = join_group::Response { member_id, error_code, ..Default::default() };
+            let response = group::refused(request.member_id.clone(), error_code);
             output.answers.push((ticket, Answer::JoinGroup(response)));
         };
         if request.group_id.is_empty() {

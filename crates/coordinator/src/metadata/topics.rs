@@ -419,6 +419,7 @@ impl Cluster {
         CreatableTopicResult {
             name: topic.name.clone(),
             topic_id: topic.id,
+            error_message: None,
             num_partitions: topic.partition_count,
             replication_factor: 1,
             configs: Some(configs.collect()),

@@ -25,7 +25,12 @@ pub(crate) fn handle(node: &Node, _: &Context<'_>, request: Request) -> Answer<R
     let is_cursor_sound = cursor.partition_index >= 0
         && (is_all || cursor.topic_name.is_empty() || named.contains(&cursor.topic_name));
     if !is_cursor_sound {
-        let refused = named.into_iter().map(|name| failed(ErrorCode::InvalidRequest, name));
+        let refused = request.topics.into_iter().map(|topic| DescribeTopicPartitionsResponseTopic {
+            error_code: ErrorCode::InvalidRequest,
+            is_internal: is_internal(&topic.name),
+            name: Some(topic.name),
+            ..DescribeTopicPartitionsResponseTopic::default()
+        });
         return Response { topics: refused.collect(), ..Response::default() }.into();
     }
     let most =
@@ -33,6 +38,10 @@ pub(crate) fn handle(node: &Node, _: &Context<'_>, request: Request) -> Answer<R
     let mut left = most;
     let mut response = Response::default();
     for name in named.into_iter().filter(|name| *name >= cursor.topic_name) {
+        if left == 0 {
+            response.next_cursor = Some(Cursor { topic_name: name, partition_index: 0 });
+            break;
+        }
         let Some(topic) = node.topics.by_name(&name) else {
             if !is_all {
                 let is_legal = is_legal_name(&name);
@@ -45,10 +54,6 @@ pub(crate) fn handle(node: &Node, _: &Context<'_>, request: Request) -> Answer<R
             }
             continue;
         };
-        if left == 0 {
-            response.next_cursor = Some(Cursor { topic_name: name, partition_index: 0 });
-            break;
-        }
         let first = if name == cursor.topic_name { cursor.partition_index as usize } else { 0 };
         let partitions = topic.partitions();
         let page = partitions.iter().skip(first).take(left);

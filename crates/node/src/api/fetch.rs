@@ -126,11 +126,14 @@ impl Fetch {
                     let seen = state.watermark(self.isolation);
                     drop(state);
                     round.seen.push((partition, seen));
-                    data
+                    // Kafka has an empty list where there is no such partition, and none where it cannot be read.
+                    data.unwrap_or_else(|error_code| PartitionData {
+                        aborted_transactions: None,
+                        ..self.failed(node, error_code)
+                    })
                 }
-                Err(error_code) => Err(error_code),
+                Err(error_code) => self.failed(node, error_code),
             };
-            let data = data.unwrap_or_else(|error_code| self.failed(node, error_code));
             round.is_urgent |=
                 data.error_code.is_error() || data.diverging_epoch != EpochEndOffset::default();
             round.bytes += data.records.as_ref().map_or(0, Records::len);
@@ -167,6 +170,7 @@ impl Fetch {
                 high_watermark: state.log.high_watermark(),
                 last_stable_offset: state.log.last_stable_offset(),
                 log_start_offset: state.log.log_start_offset(),
+                aborted_transactions: None,
                 records: Some(Records::Bytes(Bytes::new())),
                 ..PartitionData::default()
             });

@@ -20,5 +20,5 @@ pub(crate) fn handle(node: &Node, context: &Context<'_>, mut request: Request) -
 }
 
 fn refuse(error_code: ErrorCode) -> Response {
-    Response { error_code, ..Response::default() }
+    Response { error_code, protocol_name: None, ..Response::default() }
 }
