@@ -1,5 +1,6 @@
 //! DescribeProducers: the producers that a partition knows, and where their open transactions start.
 
+use oncelog_coordinator::metadata::is_legal_name;
 use oncelog_wire::describe_producers::{PartitionResponse, ProducerState, Request, Response, TopicResponse};
 use oncelog_wire::{ErrorCode, Str};
 
@@ -23,6 +24,9 @@ pub(crate) fn handle(node: &Node, _context: &Context<'_>, request: Request) -> A
 }
 
 fn describe(node: &Node, topic: &str, index: i32) -> Result<PartitionResponse, ErrorCode> {
+    if !is_legal_name(topic) {
+        return Err(ErrorCode::InvalidTopicException);
+    }
     let partition = node.topics.partition(topic, index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let state = partition.lock();
     let active_producers = state.log.producers().map(|producer| ProducerState {

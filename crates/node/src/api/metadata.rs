@@ -42,8 +42,10 @@ pub(crate) fn handle(node: &Node, context: &Context<'_>, request: Request) -> An
         Some(topics) => match check(topics, context.api_version) {
             Ok(()) => named_topics(node, context, topics, request.allow_auto_topic_creation),
             Err(error_code) => {
-                response.error_code = error_code;
-                topics.iter().map(|topic| failed(error_code, topic.name.clone(), topic.topic_id)).collect()
+                let failed =
+                    |topic: &MetadataRequestTopic| failed(error_code, topic.name.clone(), topic.topic_id);
+                let topics = topics.iter().map(failed).collect();
+                return Response { error_code, topics, ..Response::default() }.into();
             }
         },
     };
