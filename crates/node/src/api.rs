@@ -1,5 +1,8 @@
 //! One file for each API that is served: decoded request and context in, answer out.
 
+use std::collections::HashSet;
+use std::hash::Hash;
+
 pub(crate) mod add_offsets_to_txn;
 pub(crate) mod add_partitions_to_txn;
 pub(crate) mod alter_configs;
@@ -36,3 +39,10 @@ pub(crate) mod produce;
 pub(crate) mod sync_group;
 pub(crate) mod txn_offset_commit;
 pub(crate) mod write_txn_markers;
+
+/// Leaves each question once. An answer can be a thousand times as large as its question, so a small request that
+/// repeated one would make a huge response.
+fn once_each<T, K: Eq + Hash>(questions: &mut Vec<T>, key: impl Fn(&T) -> K) {
+    let mut seen = HashSet::new();
+    questions.retain(|question| seen.insert(key(question)));
+}

@@ -1,8 +1,10 @@
 //! DescribeGroups: the state and the members of groups.
 
+use oncelog_wire::Str;
 use oncelog_wire::describe_groups::{DescribedGroup, Request, Response};
 
 use crate::Node;
+use crate::api::once_each;
 use crate::context::Context;
 use crate::reply::Answer;
 
@@ -10,7 +12,8 @@ use crate::reply::Answer;
 /// and ALTER_CONFIGS.
 const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
-pub(crate) fn handle(node: &Node, context: &Context<'_>, request: Request) -> Answer<Response> {
+pub(crate) fn handle(node: &Node, context: &Context<'_>, mut request: Request) -> Answer<Response> {
+    once_each(&mut request.groups, Str::clone);
     let groups = request.groups.iter().map(|group_id| {
         let describe = node.groups.look_at(node, group_id, context.now, |coordinator| {
             coordinator.describe(group_id, context.api_version)

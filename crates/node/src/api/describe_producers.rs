@@ -5,11 +5,14 @@ use oncelog_wire::describe_producers::{PartitionResponse, ProducerState, Request
 use oncelog_wire::{ErrorCode, Str};
 
 use crate::Node;
+use crate::api::once_each;
 use crate::context::Context;
 use crate::reply::Answer;
 
-pub(crate) fn handle(node: &Node, _context: &Context<'_>, request: Request) -> Answer<Response> {
-    let topics = request.topics.into_iter().map(|topic| {
+pub(crate) fn handle(node: &Node, _context: &Context<'_>, mut request: Request) -> Answer<Response> {
+    once_each(&mut request.topics, |topic| topic.name.clone());
+    let topics = request.topics.into_iter().map(|mut topic| {
+        once_each(&mut topic.partition_indexes, |index| *index);
         let partitions = topic.partition_indexes.iter().map(|&index| {
             describe(node, &topic.name, index).unwrap_or_else(|error_code| PartitionResponse {
                 partition_index: index,

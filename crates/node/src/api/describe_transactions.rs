@@ -5,10 +5,12 @@ use oncelog_wire::describe_transactions::{Request, Response, TopicData, Transact
 use oncelog_wire::{ErrorCode, Str};
 
 use crate::Node;
+use crate::api::once_each;
 use crate::context::Context;
 use crate::reply::Answer;
 
-pub(crate) fn handle(node: &Node, context: &Context<'_>, request: Request) -> Answer<Response> {
+pub(crate) fn handle(node: &Node, context: &Context<'_>, mut request: Request) -> Answer<Response> {
+    once_each(&mut request.transactional_ids, Str::clone);
     let states = request.transactional_ids.into_iter().map(|transactional_id| {
         let described = describe(node, context, &transactional_id);
         let state = described

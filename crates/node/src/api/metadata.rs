@@ -1,8 +1,6 @@
 //! Metadata: the broker, the topics and who leads their partitions. Creates topics that a client asks for, where
 //! the client and the broker allow it.
 
-use std::collections::HashSet;
-
 use oncelog_coordinator::metadata::{Cluster, is_legal_name};
 use oncelog_wire::metadata::{
     MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic, Request,
@@ -11,6 +9,7 @@ use oncelog_wire::metadata::{
 use oncelog_wire::{ErrorCode, LeaderEpoch, Str, Uuid};
 
 use crate::Node;
+use crate::api::once_each;
 use crate::context::Context;
 use crate::host::metadata::Metadata;
 use crate::partition::Partition;
@@ -77,15 +76,17 @@ fn named_topics(
     may_create: bool,
 ) -> Vec<MetadataResponseTopic> {
     // As soon as one topic goes by its id, all do.
-    let ids: Vec<Uuid> = topics.iter().map(|topic| topic.topic_id).filter(|id| !id.is_zero()).collect();
+    let mut ids: Vec<Uuid> = topics.iter().map(|topic| topic.topic_id).filter(|id| !id.is_zero()).collect();
     if !ids.is_empty() {
         let describe = |id: Uuid| match node.topics.by_id(id) {
             Some(topic) => described(node, &topic),
             None => failed(ErrorCode::UnknownTopicId, None, id),
         };
-        return once_each(ids).into_iter().map(describe).collect();
+        once_each(&mut ids, |id| *id);
+        return ids.into_iter().map(describe).collect();
     }
-    let names = once_each(topics.iter().filter_map(|topic| topic.name.clone()));
+    let mut names: Vec<Str> = topics.iter().filter_map(|topic| topic.name.clone()).collect();
+    once_each(&mut names, Str::clone);
     if may_create && node.config.auto_create_topics_enable {
         let missing: Vec<Str> =
             names.iter().filter(|name| node.topics.by_name(name).is_none()).cloned().collect();
@@ -174,9 +175,4 @@ impl Leadership {
 fn failed(error_code: ErrorCode, name: Option<Str>, topic_id: Uuid) -> MetadataResponseTopic {
     let is_internal = name.as_deref().is_some_and(is_internal);
     MetadataResponseTopic { error_code, name, topic_id, is_internal, ..MetadataResponseTopic::default() }
-}
-
-fn once_each<T: Clone + Eq + std::hash::Hash>(elements: impl IntoIterator<Item = T>) -> Vec<T> {
-    let mut seen = HashSet::new();
-    elements.into_iter().filter(|element| seen.insert(element.clone())).collect()
 }

@@ -9,6 +9,7 @@ use oncelog_wire::offset_fetch::{
 use oncelog_wire::{ErrorCode, LeaderEpoch, Offset, Str};
 
 use crate::Node;
+use crate::api::once_each;
 use crate::context::Context;
 use crate::reply::Answer;
 
@@ -19,9 +20,10 @@ const TOPIC_ID_SINCE: i16 = 10;
 /// The first version that has an error for the whole group.
 const GROUP_ERROR_SINCE: i16 = 2;
 
-pub(crate) fn handle(node: &Node, context: &Context<'_>, request: Request) -> Answer<Response> {
+pub(crate) fn handle(node: &Node, context: &Context<'_>, mut request: Request) -> Answer<Response> {
     let require_stable = request.require_stable;
     if context.api_version >= GROUPS_SINCE {
+        once_each(&mut request.groups, |group| group.group_id.clone());
         let groups = request.groups.into_iter().map(|group| fetch(node, context, group, require_stable));
         return Response { groups: groups.collect(), ..Response::default() }.into();
     }
