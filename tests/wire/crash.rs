@@ -284,7 +284,7 @@ fn cut_at_every_byte(story: &Story, path: &str, from: u64, to: u64, check: impl 
     let segment = PathBuf::from(path).join("00000000000000000000.log");
     assert!(to > from, "{path} has a batch there");
     // The ends of the batch closely, its middle in strides: 61 bytes of header, then the records.
-    let near = |length: &u64| *length < from + 64 || length % 7 == 0 || *length + 3 > to;
+    let near = |length: &u64| *length < from + 64 || length.is_multiple_of(7) || *length + 3 > to;
     for length in (from..to).filter(near) {
         let mut state = story.before_the_end().clone();
         state.insert(segment.clone(), to.min(story.after_the_end()[&segment]));
