@@ -74,15 +74,22 @@ impl Segment {
         now: Timestamp,
     ) -> Result<Segment, LogError> {
         let file = |extension| PooledFile::new(pool, directory.join(file_name(base_offset, extension)));
+        let offset_index = OffsetIndex::create(file(OFFSET_INDEX), base_offset)?;
+        let time_index = TimeIndex::create(file(TIME_INDEX), base_offset)?;
+        let transaction_index = TransactionIndex::create(file(TRANSACTION_INDEX))?;
+        // Last, for without it the other files count for nothing. If the segment cannot be made, the one before goes on.
         let log = file(LOG);
-        log.get_or_create().and_then(|file| file.truncate(0)).on("create", log.path())?;
-        let batches = Arc::new(BatchFile::new(log, base_offset));
+        let made = log.get_or_create().and_then(|file| match file.length()? {
+            0 => Ok(()),
+            _ => file.truncate(0),
+        });
+        made.on("create", log.path())?;
         Ok(Segment {
             base_offset,
-            batches,
-            offset_index: OffsetIndex::create(file(OFFSET_INDEX), base_offset)?,
-            time_index: TimeIndex::create(file(TIME_INDEX), base_offset)?,
-            transaction_index: TransactionIndex::create(file(TRANSACTION_INDEX))?,
+            batches: Arc::new(BatchFile::new(log, base_offset)),
+            offset_index,
+            time_index,
+            transaction_index,
             size: 0,
             largest: TimeEntry { timestamp: Timestamp::NONE, offset: base_offset },
             first_timestamp: None,

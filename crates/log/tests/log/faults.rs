@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use oncelog_log::{
     AppendError, DirectoryEntry, Disk, DiskFile, DiskLock, Isolation, LogConfig, LogError, MemoryDisk,
@@ -31,6 +31,8 @@ struct Defects {
     refuses_truncation: AtomicBool,
     refuses_new_files: AtomicBool,
     refuses_sync: AtomicBool,
+    /// Files with this extension cannot be made.
+    refused_extension: Mutex<Option<&'static str>>,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,7 @@ impl Faulty {
             refuses_truncation: AtomicBool::new(false),
             refuses_new_files: AtomicBool::new(false),
             refuses_sync: AtomicBool::new(false),
+            refused_extension: Mutex::default(),
         };
         Faulty { inner: MemoryDisk::new(), defects: Arc::new(defects) }
     }
@@ -67,6 +70,10 @@ impl Disk for Faulty {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         if mode == OpenMode::Create {
             refuse_if(&self.defects.refuses_new_files)?;
+            let refused = *self.defects.refused_extension.lock().unwrap();
+            if refused.is_some_and(|refused| path.extension().is_some_and(|found| found == refused)) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
         }
         let inner = self.inner.open(path, mode)?;
         Ok(Arc::new(FaultyFile { inner, defects: self.defects.clone() }))
@@ -207,6 +214,26 @@ fn a_segment_that_cannot_be_made_is_made_later() {
     }
     world.crash();
     assert_eq!(world.read_all(0, ReadUncommitted), (0..7).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_half_made_segment_does_not_cost_what_comes_after() {
+    for extension in ["log", "index", "timeindex", "txnindex", "snapshot"] {
+        let disk = Faulty::new();
+        let mut world = disk.world(small_segments());
+        world.append_batch(&plain(world.now, 1, 100), Verification::None).unwrap();
+        // The next batch needs a new segment, which cannot be made; smaller ones still fit where the log is.
+        *disk.defects.refused_extension.lock().unwrap() = Some(extension);
+        world.append_batch(&plain(world.now, 1, 300), Verification::None).unwrap_err();
+        *disk.defects.refused_extension.lock().unwrap() = None;
+        for size in [10, 10, 300, 10] {
+            world.append_batch(&plain(world.now, 1, size), Verification::None).unwrap();
+        }
+        for _ in 0..2 {
+            world.crash();
+            assert_eq!(world.read_all(0, ReadUncommitted), [0, 1, 2, 3, 4], "without {extension}");
+        }
+    }
 }
 
 #[test]
