@@ -1,5 +1,7 @@
 //! The command line: flags and the configuration file become a broker.
 
+mod inspect;
+
 use std::fs;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,11 @@ struct Cli {
 enum Command {
     /// Run the broker in the foreground until SIGTERM or SIGINT.
     Serve(Serve),
+    /// Verify a data directory that no broker uses.
+    Check(inspect::Check),
+    /// Print what a data directory holds, for people.
+    #[command(subcommand)]
+    Dump(inspect::Dump),
 }
 
 #[derive(Args)]
@@ -69,8 +76,10 @@ enum Durability {
 const DEFAULT_LISTEN: &str = "127.0.0.1:9092";
 
 fn main() -> ExitCode {
-    let Command::Serve(serve) = match Cli::try_parse() {
-        Ok(cli) => cli.command,
+    let serve = match Cli::try_parse().map(|cli| cli.command) {
+        Ok(Command::Serve(serve)) => serve,
+        Ok(Command::Check(check)) => return check.run(),
+        Ok(Command::Dump(dump)) => return dump.run(),
         Err(error) => return explain(&error),
     };
     tracing_subscriber::fmt()
