@@ -1,5 +1,7 @@
 //! OffsetFetch: how far groups have read. Before version 8 a request is about one group.
 
+use std::collections::HashSet;
+
 use oncelog_coordinator::groups::Coordinator;
 use oncelog_wire::offset_fetch::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics, OffsetFetchResponseGroup,
@@ -9,7 +11,6 @@ use oncelog_wire::offset_fetch::{
 use oncelog_wire::{ErrorCode, LeaderEpoch, Offset, Str};
 
 use crate::Node;
-use crate::api::once_each;
 use crate::context::Context;
 use crate::reply::Answer;
 
@@ -23,7 +24,9 @@ const GROUP_ERROR_SINCE: i16 = 2;
 pub(crate) fn handle(node: &Node, context: &Context<'_>, mut request: Request) -> Answer<Response> {
     let require_stable = request.require_stable;
     if context.api_version >= GROUPS_SINCE {
-        once_each(&mut request.groups, |group| group.group_id.clone());
+        // All offsets of a group are told once, however often a small request asks for them.
+        let mut told = HashSet::new();
+        request.groups.retain(|group| group.topics.is_some() || told.insert(group.group_id.clone()));
         let groups = request.groups.into_iter().map(|group| fetch(node, context, group, require_stable));
         return Response { groups: groups.collect(), ..Response::default() }.into();
     }
