@@ -338,6 +338,26 @@ fn a_batch_that_is_torn_was_never_written() {
 }
 
 #[test]
+fn a_marker_that_is_torn_is_written_again() {
+    for committed in [true, false] {
+        let story = Story::play(TransactionVersion::V2, committed);
+        for partition in ["orders-0", "__consumer_offsets-0"] {
+            let segment = PathBuf::from(partition).join("00000000000000000000.log");
+            let (from, to) = (story.before_the_end()[&segment], story.after_the_end()[&segment]);
+            for length in (from..to).step_by(11) {
+                // All markers were on their way when the broker died; one of them got no further than this.
+                let mut state = story.decided()[15].clone();
+                state.insert(segment.clone(), length);
+                let directory = copy_cut(story.directory.path(), &state);
+                let broker = start(directory.path());
+                let context = format!("{partition} of {length} bytes between {from} and {to}");
+                story.check_readers(&mut connect(&broker), committed, &context);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_batch_with_a_flipped_bit_at_the_end_of_a_log_was_never_written() {
     let story = Story::play(TransactionVersion::V2, true);
     let segment = PathBuf::from("orders-0").join("00000000000000000000.log");

@@ -309,6 +309,26 @@ fn arrays_of_nothing_cost_little_more_than_the_frame_that_holds_them() {
     }
 }
 
+#[test]
+fn a_fetch_of_a_million_partitions_is_answered_or_refused_without_much_memory() {
+    let process = Process::ephemeral();
+    let partitions =
+        (0..1_000_000).map(|partition| fetch::FetchPartition { partition, ..Default::default() });
+    let request = fetch::Request {
+        session_epoch: 0,
+        topics: vec![fetch::FetchTopic {
+            topic_id: oncelog_wire::Uuid([7; 16]),
+            partitions: partitions.collect(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let cost = cost_of(&process, || {
+        let _ = process.client().call(&request);
+    });
+    assert!(cost < 192 * MIB, "{} MiB", cost / MIB);
+}
+
 /// Each of these asks for the same thing thousands of times in a frame of some hundred kilobytes.
 #[test]
 fn asking_for_the_same_thing_again_and_again_costs_little_more_than_asking_once() {

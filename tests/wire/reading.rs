@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use oncelog_client::{
-    Client, EARLIEST, FetchedRecord, Isolation, LATEST, MAX_TIMESTAMP, TransactionVersion, visible_records,
+    Client, EARLIEST, FetchedRecord, Isolation, LATEST, MAX_TIMESTAMP, Producer, ProducerOptions,
+    TransactionVersion, visible_records,
 };
 use oncelog_records::{BatchBuilder, batches};
 use oncelog_tests::requests::{self, Transactor, watermarks};
@@ -606,4 +607,71 @@ fn a_hundred_readers_that_wait_are_all_woken() {
         );
     }
     assert_eq!(requests::watermarks(&mut client(), &topic, 0).0, 2);
+}
+
+/// Follows a partition as a consumer does until it has seen `until` as often as there are producers.
+fn follow(topic: String, partition: i32, until: &'static str, times: usize) -> Vec<String> {
+    let mut client = client();
+    let (mut position, mut records) = (Offset(0), Vec::new());
+    let deadline = Instant::now() + 3 * PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline, "the end never came");
+        let data =
+            client.fetch(&topic, partition, position, ReadCommitted, Duration::from_millis(500)).unwrap();
+        assert_eq!(data.error_code, ErrorCode::None);
+        position = visible_records(&without_cut_tail(data), ReadCommitted, position, &mut records).unwrap();
+        let values: Vec<String> = records.iter().map(FetchedRecord::value_text).collect();
+        if values.iter().filter(|value| *value == until).count() == times {
+            return values;
+        }
+    }
+}
+
+#[test]
+fn readers_that_follow_see_each_commit_once_and_no_abort_however_transactions_interleave() {
+    let topic = topic_with(2, &[("internal.segment.bytes", "5000"), ("index.interval.bytes", "200")]);
+    let readers: Vec<_> = [0, 1, 0, 1]
+        .map(|partition| {
+            let topic = topic.clone();
+            (partition, std::thread::spawn(move || follow(topic, partition, "end", 4)))
+        })
+        .into();
+    let producers: Vec<_> = [V1, V2, V1, V2]
+        .into_iter()
+        .enumerate()
+        .map(|(who, version)| {
+            let topic = topic.clone();
+            std::thread::spawn(move || {
+                let options = ProducerOptions { transaction_version: Some(version), ..Default::default() };
+                let mut producer = Producer::transactional(client(), &unique("tx"), options).unwrap();
+                for round in 0..60 {
+                    producer.begin();
+                    for partition in 0..2 {
+                        let outcome = if (round + who) % 3 == 0 { "abort" } else { "commit" };
+                        let values = (0..3).map(|at| format!("{outcome} {who} {round} {at}"));
+                        producer.send_values(&topic, partition, values).unwrap();
+                    }
+                    match (round + who) % 3 {
+                        0 => producer.abort().unwrap(),
+                        _ => producer.commit().unwrap(),
+                    }
+                }
+                producer.begin();
+                (0..2).for_each(|partition| drop(producer.send_values(&topic, partition, ["end"]).unwrap()));
+                producer.commit().unwrap();
+            })
+        })
+        .collect();
+    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    for (partition, reader) in readers {
+        let seen = reader.join().unwrap();
+        assert!(seen.iter().all(|value| !value.starts_with("abort")), "partition {partition}");
+        for who in 0..4 {
+            let of_one = seen.iter().filter(|value| value.starts_with(&format!("commit {who} ")));
+            let expected = (0..60).filter(|round| (round + who) % 3 != 0);
+            let expected =
+                expected.flat_map(|round| (0..3).map(move |at| format!("commit {who} {round} {at}")));
+            assert!(of_one.cloned().eq(expected), "partition {partition}, producer {who}");
+        }
+    }
 }
