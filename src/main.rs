@@ -1,5 +1,6 @@
 //! The command line: flags and the configuration file become a broker.
 
+mod bench;
 mod inspect;
 
 use std::fs;
@@ -24,6 +25,8 @@ struct Cli {
 enum Command {
     /// Run the broker in the foreground until SIGTERM or SIGINT.
     Serve(Serve),
+    /// Put load on a broker and measure it: transactions first.
+    Bench(bench::Bench),
     /// Verify a data directory that no broker uses.
     Check(inspect::Check),
     /// Print what a data directory holds, for people.
@@ -78,6 +81,7 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:9092";
 fn main() -> ExitCode {
     let serve = match Cli::try_parse().map(|cli| cli.command) {
         Ok(Command::Serve(serve)) => serve,
+        Ok(Command::Bench(bench)) => return bench.run(),
         Ok(Command::Check(check)) => return check.run(),
         Ok(Command::Dump(dump)) => return dump.run(),
         Err(error) => return explain(&error),
