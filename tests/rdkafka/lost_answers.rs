@@ -32,12 +32,12 @@ const FAULTS: [Fault; 3] =
     [Fault::LoseAnswer, Fault::LoseRequest, Fault::HoldAnswer(Duration::from_millis(300))];
 
 /// Goes through two transactions, the second of them aborted, with offsets in each; the faults are up to the proxy.
-fn two_transactions(address: SocketAddr) {
+fn two_transactions(address: SocketAddr, options: &[(&str, &str)]) {
     let (topic, source, group) = (topic(address, 1), topic(address, 1), unique("group"));
     send(&producer(address, &[]), &source, 0, &["source"]);
     let member = member(address, &group, &source, &[]);
     joined(&member);
-    let writer = transactional(address, &unique("writer"), &[]);
+    let writer = transactional(address, &unique("writer"), options);
     let send_offset = |offset| {
         let group = member.group_metadata().unwrap();
         while let Err(error) =
@@ -73,7 +73,7 @@ fn survives_faults_at(api: ApiKey) {
                 scope.spawn(move || {
                     let (_broker, proxy) = behind_proxy();
                     proxy.arm(api, fault, passing);
-                    two_transactions(proxy.address());
+                    two_transactions(proxy.address(), &[]);
                 });
             }
         }
@@ -126,4 +126,25 @@ fn a_commit_whose_answer_is_lost_again_and_again_happens_once() {
     }
     assert_eq!(committed(proxy.address(), &topic), ["1", "2", "3"]);
     assert_eq!(ends(proxy.address(), &topic, 0), (6, 6), "three records and three markers");
+}
+
+#[test]
+fn an_answer_that_comes_after_the_client_gave_up_does_no_harm() {
+    let apis = [
+        ApiKey::AddPartitionsToTxn,
+        ApiKey::Produce,
+        ApiKey::AddOffsetsToTxn,
+        ApiKey::TxnOffsetCommit,
+        ApiKey::EndTxn,
+    ];
+    std::thread::scope(|scope| {
+        for api in apis {
+            scope.spawn(move || {
+                let (_broker, proxy) = behind_proxy();
+                proxy.arm(api, Fault::HoldAnswer(Duration::from_secs(3)), 1);
+                two_transactions(proxy.address(), &[("socket.timeout.ms", "1000")]);
+                assert_eq!(proxy.armed(), 0);
+            });
+        }
+    });
 }
