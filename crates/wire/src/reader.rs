@@ -21,7 +21,7 @@ const MEMORY_BY_FRAME_BYTE: usize = 16;
 /// ... and this many besides, so that small frames need no thought ...
 const MEMORY_BASE: usize = 1024 * 1024;
 /// ... but never more than this: what is larger than a few MiB on the wire consists of records, not of elements.
-const MEMORY_LIMIT: usize = 16 * 1024 * 1024;
+const MEMORY_LIMIT: usize = 32 * 1024 * 1024;
 
 /// A position in a frame, and the first error met on the way there.
 ///
