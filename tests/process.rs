@@ -106,7 +106,7 @@ pub fn binary() -> &'static PathBuf {
             Some(other) => other,
         };
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "oncelog", "--bin", "oncelog", "--profile", profile])
+            .args(["build", "--quiet", "--workspace", "--bin", "oncelog", "--profile", profile])
             .arg("--manifest-path")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
             .arg("--target-dir")
