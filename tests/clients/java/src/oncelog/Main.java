@@ -41,7 +41,8 @@ import oncelog.scenarios.TransactionScenarios;
  * a few at a time, since most of them wait; the others follow one by one.
  */
 public final class Main {
-    private static final Duration LIMIT = Duration.ofMinutes(3);
+    private static final Duration LIMIT = Duration.ofMinutes(3)
+        .plusSeconds(Long.parseLong(System.getenv().getOrDefault("CHAOS_SECONDS", "0")));
     private static final PrintStream OUT = System.out;
 
     private final Context.Target target;

@@ -9,6 +9,7 @@ import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Random;
 import java.util.Set;
 import java.util.TreeMap;
@@ -48,8 +49,8 @@ public final class ChaosScenarios {
     /** What became of a transaction, as far as its producer knows. */
     private enum Outcome { COMMITTED, ABORTED, UNKNOWN }
 
-    /** One transaction: its records by partition, in order. */
-    private record Transaction(String name, Map<TopicPartition, List<String>> records, Outcome outcome) {
+    /** One transaction: its records by partition, in order, and what the client said if it failed. */
+    private record Transaction(String name, Map<TopicPartition, List<String>> records, Outcome outcome, String failure) {
     }
 
     private static void chaos(Context context) throws Exception {
@@ -85,28 +86,15 @@ public final class ChaosScenarios {
         context.open(watcher::stop);
         Future<?> watching = Background.run(watcher::run);
 
-        Random random = new Random(seed + 1_000);
-        int restarts = 0;
-        while (System.nanoTime() < end) {
-            Thread.sleep(1_000 + random.nextInt(1_500));
-            if (!context.apacheKafka()) {
-                if (random.nextInt(3) == 0) {
-                    Check.equal("exit status after SIGTERM", 0, broker.stop());
-                } else {
-                    broker.kill();
-                }
-                broker.start();
-                restarts++;
-            }
-        }
+        int restarts = context.apacheKafka() ? 0 : restart(broker, new Random(seed + 1_000), end);
         List<Transaction> transactions = new ArrayList<>();
         for (Future<List<Transaction>> producer : producing) {
-            transactions.addAll(producer.get(90, TimeUnit.SECONDS));
+            transactions.addAll(producer.get(end - System.nanoTime() + TimeUnit.SECONDS.toNanos(90), TimeUnit.NANOSECONDS));
         }
         losses.forEach(Proxy.RandomLoss::end);
-        context.note("seed " + seed + ", " + restarts + " restarts, " + losses.stream().mapToInt(Proxy.RandomLoss::lost).sum() + " connections cut, "
-            + transactions.size() + " transactions, "
-            + transactions.stream().filter(transaction -> transaction.outcome() == Outcome.UNKNOWN).count() + " of unknown outcome");
+        List<String> failures = transactions.stream().map(Transaction::failure).filter(Objects::nonNull).toList();
+        context.note("seed " + seed + ", " + restarts + " restarts, " + losses.stream().mapToInt(Proxy.RandomLoss::lost).sum()
+            + " connections cut, " + transactions.size() + " transactions, " + failures.size() + " failures " + failures.stream().limit(3).toList());
         context.promised(() -> checkLedger(context, ledger, transactions));
         Contents truth = context.committed(ledger);
         awaitCopied(context, group, ledger);
@@ -121,6 +109,22 @@ public final class ChaosScenarios {
             Check.equal("copied to partition " + i, truth.values(ledger.get(i)), copied.values(copy.get(i)));
             Check.equal("seen live in partition " + i, truth.values(ledger.get(i)), watcher.values.get(ledger.get(i)));
         }
+    }
+
+    /** Ends and starts the broker until the time has come; returns how often. */
+    private static int restart(Broker broker, Random random, long end) throws Exception {
+        int restarts = 0;
+        while (System.nanoTime() < end) {
+            Thread.sleep(1_000 + random.nextInt(1_500));
+            if (random.nextInt(3) == 0) {
+                Check.equal("exit status after SIGTERM", 0, broker.stop());
+            } else {
+                broker.kill();
+            }
+            broker.start();
+            restarts++;
+        }
+        return restarts;
     }
 
     private static long setting(String name, long otherwise) {
@@ -138,6 +142,7 @@ public final class ChaosScenarios {
             Map<TopicPartition, List<String>> records = new HashMap<>();
             boolean commits = random.nextInt(4) > 0;
             Outcome outcome = Outcome.UNKNOWN;
+            String failure = null;
             try {
                 producer.beginTransaction();
                 int size = 1 + random.nextInt(8);
@@ -155,12 +160,12 @@ public final class ChaosScenarios {
                     patiently(producer::abortTransaction);
                     outcome = Outcome.ABORTED;
                 }
-            } catch (KafkaException failure) {
-                System.out.println("DEBUG " + name + " " + commits + " " + Check.chain(failure));
+            } catch (KafkaException thrown) {
+                failure = Check.chain(thrown);
                 producer.close(Duration.ZERO);
                 producer = begin(context, address, id);
             }
-            transactions.add(new Transaction(name, records, outcome));
+            transactions.add(new Transaction(name, records, outcome, failure));
             if (random.nextInt(20) == 0) {
                 // A crash with a transaction open.
                 producer.beginTransaction();
@@ -186,7 +191,7 @@ public final class ChaosScenarios {
                 call.run();
                 return;
             } catch (TimeoutException late) {
-                System.out.println("DEBUG timeout");
+                // The broker was away for longer than the client waits.
             }
         }
     }
