@@ -22,6 +22,17 @@ pub struct Agreed {
 
 const ANYTHING: Agreed = Agreed { api: None, what: "", path: "", reference: "", broker: "", because: "" };
 
+/// A key of a broker's configuration that says where it is and with whom it forms a cluster.
+const fn of_the_cluster(key: &'static str) -> Agreed {
+    Agreed {
+        api: Some(ApiKey::DescribeConfigs),
+        what: "broker",
+        path: key,
+        because: "where a broker is, and with whom it forms a cluster, is its own",
+        ..ANYTHING
+    }
+}
+
 /// All of them.
 pub const AGREED: &[Agreed] = &[
     Agreed {
@@ -170,6 +181,177 @@ pub const AGREED: &[Agreed] = &[
         path: "error_message",
         broker: "None",
         because: "the reference has words for errors that oncelog only numbers",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::Produce),
+        path: "log_start_offset",
+        broker: "-1",
+        because: "only an answer without an error tells where the log starts",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::Produce),
+        what: "bytes after the batch",
+        because: "bytes that are no batch are refused; the reference drops them",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::Metadata),
+        what: "by zero id",
+        because: "the reference fails at an id of zeros",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::CreateTopics),
+        what: "__share_group_state",
+        because: "share groups are not served, so their topic is not an internal one",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::CreateTopics),
+        what: "delete,delete",
+        because: "a list that names a value twice is refused",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::CreateTopics),
+        what: "config [",
+        path: ".value",
+        because: "values are kept in their plain form; the reference keeps them as they were written",
+        ..ANYTHING
+    },
+    Agreed {
+        path: ".value",
+        reference: "0.30",
+        broker: "0.3",
+        because: "values are kept in their plain form; the reference keeps them as they were written",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::DeleteTopics),
+        what: "by name, then id",
+        because: "a topic named twice is left alone; the reference tells of both mentions in one",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::CreatePartitions),
+        what: "empty name",
+        because: "the reference leaves out a topic without a name",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::DescribeConfigs),
+        path: "min.insync.replicas",
+        because: "with eligible leader replicas the reference keeps min.insync.replicas as a default of the cluster",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::AlterConfigs),
+        what: "all brokers, replaced",
+        reference: "InvalidConfig",
+        because: "with eligible leader replicas the reference wants min.insync.replicas to stay",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::IncrementalAlterConfigs),
+        what: "a resource twice",
+        because: "a resource named twice is told of once",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::AlterConfigs),
+        what: "a resource replaced twice",
+        reference: "no_answer",
+        because: "the reference never answers",
+        ..ANYTHING
+    },
+    of_the_cluster("\"advertised.listeners\""),
+    of_the_cluster("\"broker.id\""),
+    of_the_cluster("\"controller.listener.names\""),
+    of_the_cluster("\"controller.quorum.voters\""),
+    of_the_cluster("\"listener.security.protocol.map\""),
+    of_the_cluster("\"listeners\""),
+    of_the_cluster("\"log.dir"),
+    of_the_cluster("\"node.id\""),
+    of_the_cluster("\"process.roles\""),
+    of_the_cluster("\"broker.heartbeat.interval.ms\""),
+    of_the_cluster("\"broker.session.timeout.ms\""),
+    of_the_cluster("\"controlled.shutdown.enable\""),
+    Agreed {
+        api: Some(ApiKey::DescribeTransactions),
+        what: "twice",
+        broker: "nothing",
+        because: "what is named twice is answered once, so that no answer outgrows its request",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::DescribeGroups),
+        what: "twice",
+        broker: "nothing",
+        because: "what is named twice is answered once, so that no answer outgrows its request",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::DescribeConfigs),
+        what: "twice",
+        broker: "nothing",
+        because: "what is named twice is answered once, so that no answer outgrows its request",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::OffsetFetch),
+        what: "several groups",
+        broker: "nothing",
+        because: "what is named twice is answered once, so that no answer outgrows its request",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::DescribeTopicPartitions),
+        what: "name \"\"",
+        path: "topic_authorized_operations",
+        because: "the reference trips over a topic without a name",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::DescribeConfigs),
+        path: "replication.factor\"].synonyms",
+        broker: "1",
+        because: "internal topics have one replica, as there is one node",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::DescribeConfigs),
+        path: "min.isr\"].synonyms",
+        broker: "1",
+        because: "internal topics have one replica, as there is one node",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::Fetch),
+        what: "the session by id",
+        because: "a session by id knows no name under which the topic might have been",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::Fetch),
+        what: "the topic goes while it waits",
+        path: "aborted_transactions",
+        because: "the reference has looked before the topic went",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::ListOffsets),
+        what: " -3",
+        path: "partitions[0]",
+        because: "the reference names the largest timestamp of what is deleted too",
+        ..ANYTHING
+    },
+    Agreed {
+        api: Some(ApiKey::Produce),
+        what: "the old one writes",
+        broker: "InvalidProducerIdMapping",
+        because: "the reference looks into the partition before it asks the coordinator",
         ..ANYTHING
     },
     Agreed { reference: "UnknownServerError", because: "the reference trips over this request", ..ANYTHING },

@@ -215,6 +215,21 @@ impl Pair {
         self.judge(R::KEY, what, version, outcomes)
     }
 
+    /// Puts a request to one side again and again, and compares nothing, until `is_enough` says so of an answer.
+    pub fn repeat_until<R: Request>(
+        &mut self,
+        side: Side,
+        version: i16,
+        request: &R,
+        mut is_enough: impl FnMut(&R::Response) -> bool,
+    ) {
+        while let Ok(answer) = self.call(side, request, version) {
+            if is_enough(&answer) {
+                return;
+            }
+        }
+    }
+
     /// Sends a request to both, whose answers will take their time.
     pub fn send<R: Request>(&mut self, what: &str, version: i16, request: impl Fn(Side) -> R) -> Sent<R> {
         let pending = [Side::Reference, Side::Broker].map(|side| {

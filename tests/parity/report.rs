@@ -1,6 +1,6 @@
 //! What was found, gathered by scenario and printed at its end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use oncelog_wire::ApiKey;
 
@@ -15,12 +15,14 @@ const WIDTH: usize = 160;
 #[derive(Default)]
 pub struct Report {
     shows_answers: bool,
+    shows_agreed: bool,
     scenario: &'static str,
     found: Vec<Found>,
     asked: usize,
     all_asked: usize,
     all_found: usize,
     all_agreed: usize,
+    reasons: BTreeMap<&'static str, usize>,
 }
 
 /// A difference, and the versions it is met in.
@@ -33,9 +35,9 @@ struct Found {
 }
 
 impl Report {
-    /// An empty report; it may print the reference's answers as they come.
-    pub fn new(shows_answers: bool) -> Report {
-        Report { shows_answers, ..Report::default() }
+    /// An empty report. It may print the reference's answers as they come, and the differences that are agreed.
+    pub fn new(shows_answers: bool, shows_agreed: bool) -> Report {
+        Report { shows_answers, shows_agreed, ..Report::default() }
     }
 
     /// Begins a scenario.
@@ -82,13 +84,19 @@ impl Report {
         let open = found.len() - agreed;
         println!("{}: {} requests, {open} differences, {agreed} agreed", self.scenario, self.asked);
         for Found { api, what, versions, difference, agreed } in &found {
-            if agreed.is_some() {
-                continue;
+            if let Some(agreed) = agreed {
+                *self.reasons.entry(agreed.because).or_default() += 1;
+                if !self.shows_agreed {
+                    continue;
+                }
             }
             let versions: Vec<_> = versions.iter().map(i16::to_string).collect();
             println!("  {api} v{} {what}: {}", versions.join(","), difference.path);
             println!("      reference  {}", cut(&difference.reference));
             println!("      broker     {}", cut(&difference.broker));
+            if let Some(agreed) = agreed {
+                println!("      agreed     {}", agreed.because);
+            }
         }
         self.all_asked += self.asked;
         self.all_found += open;
@@ -97,6 +105,9 @@ impl Report {
 
     /// Prints the sums, and says whether all is as it should be.
     pub fn finish(&self) -> bool {
+        for (because, count) in &self.reasons {
+            println!("agreed {count:4}  {because}");
+        }
         println!("{} requests, {} differences, {} agreed", self.all_asked, self.all_found, self.all_agreed);
         self.all_found == 0
     }

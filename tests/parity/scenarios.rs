@@ -6,8 +6,10 @@ mod configs;
 mod fetch;
 mod group_offsets;
 mod groups;
+mod lives;
 mod offsets;
 mod produce;
+mod rebalances;
 mod transaction_ends;
 mod transactions;
 
@@ -39,7 +41,10 @@ scenarios! {
         offset_commits markers listings;
     transaction_ends: old_rows new_rows versions;
     groups: members errors static_members protocols descriptions;
+    rebalances: wrong_moments timeouts static_pairs transactional_members;
     group_offsets: commits errors fetches transactional deletions;
+    lives: topics_made_anew transactions_without_topics waiting_fetches crowded_requests searched_times
+        exhausted_epochs;
     admin: create_topics delete_topics create_partitions;
     configs: describe_topics describe_others alter list_resources;
 }
