@@ -1,0 +1,29 @@
+//! A few worlds in every test run; `ONCELOG_SEEDS` makes it more.
+
+use oncelog_sim::{Options, run};
+
+/// How many seeds, where nobody says otherwise.
+const SEEDS: u64 = 12;
+
+#[test]
+fn what_is_promised_holds_in_every_world() {
+    let seeds = std::env::var("ONCELOG_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
+    for seed in 1..=seeds {
+        let outcome = run(Options { seed, steps: 4_000, is_printed: false }, Default::default());
+        if let Some(violation) = outcome.violation {
+            let tail = outcome.tail.join("\n");
+            panic!("{tail}\nseed {seed}: {violation}");
+        }
+        assert!(outcome.answers > 100, "seed {seed}: {} answers", outcome.answers);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_world() {
+    for seed in [1, 2, 3, 147] {
+        let options = Options { seed, steps: 3_000, is_printed: false };
+        let [one, other] = [run(options, Default::default()), run(options, Default::default())];
+        assert_eq!(one.trace, other.trace, "seed {seed}");
+        assert_ne!(one.trace, run(Options { seed: seed + 1, ..options }, Default::default()).trace);
+    }
+}
