@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use oncelog_bench::{Report, Settings, html, run};
+use oncelog_bench::{Comparison, Report, Settings, html, run};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -22,15 +22,15 @@ pub(crate) struct Bench {
 
 #[derive(Subcommand)]
 enum Subject {
-    /// Make a page that compares runs.
+    /// Compare runs: a table, and a page with plots.
     Report(Page),
 }
 
 #[derive(Args)]
 struct Page {
-    /// Where to write the page.
+    /// Write a page with plots.
     #[arg(long, value_name = "FILE")]
-    html: PathBuf,
+    html: Option<PathBuf>,
 
     /// Runs that were written with --json. Runs with one --name and one shape are rounds of each other.
     #[arg(required = true, value_name = "JSON")]
@@ -197,7 +197,8 @@ impl Page {
             Ok(Report::from_json(&path.to_string_lossy(), &text)?)
         };
         let reports = self.runs.iter().map(read).collect::<Result<Vec<Report>>>()?;
-        write(&self.html, &html(&reports))
+        print!("{}", Comparison::of(&reports));
+        self.html.as_ref().map_or(Ok(()), |path| write(path, &html(&reports)))
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use crate::chart::{Bar, Line, Scale, bars, colour, escaped, lines};
+use crate::compare::{Comparison, Group};
 use crate::table::{grouped, micros_text, ms_text};
 use crate::{Latency, Report};
 
@@ -23,34 +24,18 @@ svg { width: 100%; height: auto; display: block; } svg text { font-size: 12px; f
 
 /// The page for some runs.
 pub fn html(reports: &[Report]) -> String {
-    let mut names: Vec<&str> = Vec::new();
-    let mut shapes: Vec<String> = Vec::new();
-    for report in reports {
-        if !names.contains(&report.settings.name.as_str()) {
-            names.push(&report.settings.name);
-        }
-        let shape = report.settings.to_string();
-        if !shapes.contains(&shape) {
-            shapes.push(shape);
-        }
-    }
+    let comparison = Comparison::of(reports);
     let mut page = String::from("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
     page.push_str("<meta name=\"viewport\" content=\"width=device-width\"><title>oncelog bench</title>");
-    push(&mut page, format_args!("<style>{STYLE}</style></head><body>\n<h1>{}</h1>\n", title(&names)));
+    push(
+        &mut page,
+        format_args!("<style>{STYLE}</style></head><body>\n<h1>{}</h1>\n", title(&comparison.names)),
+    );
     for machine in machines(reports) {
         push(&mut page, format_args!("<p>{}</p>\n", escaped(&machine)));
     }
-    for shape in &shapes {
-        let groups: Vec<Group<'_>> = names
-            .iter()
-            .enumerate()
-            .filter_map(|(index, name)| {
-                let is_of =
-                    |report: &&Report| report.settings.name == *name && report.settings.to_string() == *shape;
-                Group::new(colour(index), reports.iter().filter(is_of).collect())
-            })
-            .collect();
-        section(&mut page, shape, &groups);
+    for (shape, groups) in &comparison.shapes {
+        section(&mut page, shape, groups);
     }
     page + "</body></html>\n"
 }
@@ -82,75 +67,34 @@ fn machines(reports: &[Report]) -> Vec<String> {
     machines
 }
 
-/// The rounds of one broker in one shape.
-struct Group<'a> {
-    colour: &'static str,
-    /// By rate.
-    rounds: Vec<&'a Report>,
-}
-
-impl<'a> Group<'a> {
-    fn new(colour: &'static str, mut rounds: Vec<&'a Report>) -> Option<Group<'a>> {
-        rounds.sort_by(|one, other| one.rate().total_cmp(&other.rate()));
-        (!rounds.is_empty()).then_some(Group { colour, rounds })
-    }
-
-    /// The round in the middle.
-    fn typical(&self) -> &'a Report {
-        self.rounds[self.rounds.len() / 2]
-    }
-
-    fn name(&self) -> &'a str {
-        &self.typical().settings.name
-    }
-
-    fn bar(&self, value: impl Fn(&Report) -> Option<f64>, text: impl Fn(f64) -> String) -> Option<Bar> {
-        let mut values: Vec<f64> = self.rounds.iter().filter_map(|round| value(round)).collect();
-        values.sort_by(f64::total_cmp);
-        let middle = *values.get(values.len() / 2)?;
-        let range = (values.len() > 1).then(|| (values[0], values[values.len() - 1]));
-        Some(Bar {
-            name: self.name().to_owned(),
-            value: middle,
-            range,
-            text: text(middle),
-            colour: self.colour,
-        })
-    }
-
-    fn line(&self, points: impl Iterator<Item = (f64, f64)>) -> Line {
-        Line { points: points.collect(), colour: self.colour }
-    }
-}
-
 fn section(page: &mut String, shape: &str, groups: &[Group<'_>]) {
     let Some(first) = groups.first().map(Group::typical) else { return };
     let unit = first.unit();
     push(page, format_args!("<h2>{}</h2>\n", escaped(shape)));
-    let rates = groups.iter().filter_map(|group| group.bar(|round| Some(round.rate()), grouped));
+    let rates = groups.iter().filter_map(|group| bar(group, |round| Some(round.rate()), grouped));
     figure(page, &format!("Rate, {unit}"), "More is better.", &bars(&rates.collect::<Vec<_>>()));
     let costs: Vec<Bar> = groups
         .iter()
         .filter_map(|group| {
             let cost = |round: &Report| round.broker_process.map(|process| process.cpu_us_each);
-            group.bar(cost, |micros| format!("{} µs", micros_text(micros)))
+            bar(group, cost, |micros| format!("{} µs", micros_text(micros)))
         })
         .collect();
     if !costs.is_empty() {
-        let each = if first.counts.transactions > 0 { "transaction" } else { "record" };
+        let each = first.each();
         figure(page, &format!("CPU time of the broker, a {each}"), "Less is better.", &bars(&costs));
     }
     table(page, groups);
     legend(page, groups);
     let distributions: Vec<Line> =
-        groups.iter().map(|group| group.line(distribution(&group.typical().latency).into_iter())).collect();
+        groups.iter().map(|group| line(group, distribution(&group.typical().latency).into_iter())).collect();
     let svg = lines(&distributions, (Scale::Nines, "percentile"), (Scale::Logarithmic, "ms"));
     figure(page, "Latency", &format!("{}. Less is better.", first.latency_is), &svg);
     let over_time = |value: fn(&crate::Point) -> f64| -> Vec<Line> {
         let points = |report: &Report| -> Vec<_> {
             report.timeline.iter().map(|point| (point.at_seconds, value(point))).collect()
         };
-        groups.iter().map(|group| group.line(points(group.typical()).into_iter())).collect()
+        groups.iter().map(|group| line(group, points(group.typical()).into_iter())).collect()
     };
     let svg = lines(&over_time(|point| point.rate), (Scale::Linear, "seconds"), (Scale::Linear, unit));
     figure(page, "Rate over time", "", &svg);
@@ -164,6 +108,26 @@ fn distribution(latency: &Latency) -> Vec<(f64, f64)> {
     latency.percentiles.iter().map(|step| (step.percentile.min(last), step.ms)).collect()
 }
 
+/// The middle of all rounds, and their range.
+fn bar(
+    group: &Group<'_>,
+    value: impl Fn(&Report) -> Option<f64>,
+    text: impl Fn(f64) -> String,
+) -> Option<Bar> {
+    let spread = group.spread(value)?;
+    Some(Bar {
+        name: group.name().to_owned(),
+        value: spread.middle,
+        range: (group.rounds.len() > 1).then_some((spread.least, spread.most)),
+        text: text(spread.middle),
+        colour: colour(group.number),
+    })
+}
+
+fn line(group: &Group<'_>, points: impl Iterator<Item = (f64, f64)>) -> Line {
+    Line { points: points.collect(), colour: colour(group.number) }
+}
+
 fn figure(page: &mut String, title: &str, caption: &str, svg: &str) {
     push(page, format_args!("<h3>{}</h3><figure style=\"margin:0\">{svg}", escaped(title)));
     push(page, format_args!("<figcaption>{}</figcaption></figure>\n", escaped(caption)));
@@ -172,7 +136,7 @@ fn figure(page: &mut String, title: &str, caption: &str, svg: &str) {
 fn legend(page: &mut String, groups: &[Group<'_>]) {
     page.push_str("<p>");
     for group in groups {
-        let (colour, name) = (group.colour, escaped(group.name()));
+        let (colour, name) = (colour(group.number), escaped(group.name()));
         push(page, format_args!("<span class=\"key\" style=\"background:{colour}\"></span>{name} &nbsp; "));
     }
     page.push_str("</p>\n");

@@ -19,6 +19,7 @@
 //! ```
 
 mod chart;
+mod compare;
 mod error;
 mod html;
 mod machine;
@@ -31,6 +32,7 @@ mod settings;
 mod table;
 mod workload;
 
+pub use compare::Comparison;
 pub use error::BenchError;
 pub use html::html;
 pub use machine::{Machine, ProcessUse};

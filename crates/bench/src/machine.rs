@@ -37,7 +37,7 @@ impl Machine {
 pub struct ProcessUse {
     /// CPU time, its own and the kernel's on its behalf.
     pub cpu_seconds: f64,
-    /// CPU time for each transaction, or for each record where there are none.
+    /// CPU time for each transaction or record, whichever the workload's rate counts.
     pub cpu_us_each: f64,
     /// The most memory it ever had, this run or before.
     pub peak_memory_mib: f64,

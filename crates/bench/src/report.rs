@@ -126,6 +126,11 @@ impl Report {
         if self.settings.workload.counts_transactions() { "tx/s" } else { "records/s" }
     }
 
+    /// What the broker's CPU time is shared out to.
+    pub fn each(&self) -> &'static str {
+        if self.settings.workload.counts_transactions() { "transaction" } else { "record" }
+    }
+
     /// The report as JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a report has no keys that JSON cannot have")

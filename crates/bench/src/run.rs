@@ -198,7 +198,7 @@ fn measure(
     if window.latencies.is_empty() {
         return Err(BenchError::NothingDone(format!("{:?}", counts.errors)));
     }
-    let each = if counts.transactions > 0 { counts.transactions } else { counts.records };
+    let each = if settings.workload.counts_transactions() { counts.transactions } else { counts.records };
     let broker_process = match (settings.broker_pid, broker_cpu_seconds) {
         (Some(pid), Some(cpu_seconds)) => Some(ProcessUse {
             cpu_seconds,

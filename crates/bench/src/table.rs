@@ -48,7 +48,7 @@ impl fmt::Display for Report {
             row("not started", format!("{}: the broker did not keep up with the rate", self.not_started))?;
         }
         if let Some(process) = &self.broker_process {
-            let each = if self.counts.transactions > 0 { "transaction" } else { "record" };
+            let each = self.each();
             row(
                 "broker",
                 format!(
@@ -121,7 +121,11 @@ pub(crate) fn ms_text(ms: f64) -> String {
 
 /// Microseconds, which may be parts of one.
 pub(crate) fn micros_text(micros: f64) -> String {
-    if micros < 10.0 { format!("{micros:.2}") } else { format!("{micros:.0}") }
+    match micros {
+        micros if micros < 1.0 => format!("{micros:.3}"),
+        micros if micros < 10.0 => format!("{micros:.1}"),
+        micros => format!("{micros:.0}"),
+    }
 }
 
 #[cfg(test)]
