@@ -105,7 +105,30 @@ impl Log {
         let with_largest = visible.iter().find(|segment| segment.largest.timestamp == largest);
         let Some(segment) = with_largest else { return Ok(None) };
         let Some(found) = segment.find(segment.largest.offset)? else { return Ok(None) };
-        self.record_in(&segment.batches, &found, |_, at| at == largest)
+        match self.record_in(&segment.batches, &found, |_, at| at == largest)? {
+            Some(record) => Ok(Some(record)),
+            None => self.largest_above_the_start(),
+        }
+    }
+
+    /// The record with the largest timestamp, batch by batch: the largest one written is below the log's start.
+    fn largest_above_the_start(&self) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+        let mut largest: Option<(Offset, Timestamp)> = None;
+        for segment in &self.segments[self.segment_of(self.log_start_offset)..] {
+            let Some(first) = segment.find(self.log_start_offset)? else { continue };
+            let mut cursor = segment.headers_from(first.position)?;
+            while let Some(found) = cursor.next_batch()? {
+                // A batch may hold several records that are each larger than those before.
+                while largest.is_none_or(|(_, at)| found.header.max_timestamp() > at) {
+                    let is_larger = |_, at| largest.is_none_or(|(_, largest)| at > largest);
+                    match self.record_in(&segment.batches, &found, is_larger)? {
+                        Some(record) => largest = Some(record),
+                        None => break,
+                    }
+                }
+            }
+        }
+        Ok(largest)
     }
 
     /// The first record of a batch, at or above the log's start, that `is_wanted`.

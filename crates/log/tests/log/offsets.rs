@@ -74,6 +74,22 @@ fn an_empty_log_has_a_start_and_an_end_and_no_records() {
 }
 
 #[test]
+fn the_largest_timestamp_is_that_of_a_record_that_is_left() {
+    let mut world = World::in_memory(LogConfig::default());
+    append_at(&mut world, &[100, 300, 200], Compression::Lz4);
+    append_at(&mut world, &[150, 180, 160], Compression::None);
+    let largest = |world: &mut World, start: i64| {
+        world.log().delete_records(Some(Offset(start))).unwrap().1.remove().unwrap();
+        find(world, OffsetQuery::MaxTimestamp, ReadUncommitted)
+    };
+    assert_eq!(largest(&mut world, 1), Some((1, 300)));
+    assert_eq!(largest(&mut world, 2), Some((2, 200)));
+    assert_eq!(largest(&mut world, 3), Some((4, 180)));
+    assert_eq!(largest(&mut world, 5), Some((5, 160)));
+    assert_eq!(largest(&mut world, 6), None);
+}
+
+#[test]
 fn records_below_the_start_or_beyond_the_last_stable_offset_are_not_found() {
     let mut world = World::in_memory(LogConfig::default());
     append_at(&mut world, &[100, 110, 120], Compression::None);
