@@ -59,13 +59,24 @@ pub(crate) struct Visit<'v> {
 
 pub(crate) type Visitor<'v> = dyn FnMut(&mut Report<'_>, Visit<'_>) + 'v;
 
-/// Reads a log; says whether all that was ever written is there.
-pub(crate) fn check_log(scope: Scope<'_>, report: &mut Report<'_>, visitor: &mut Visitor<'_>) -> bool {
+/// What is left of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All that was ever written.
+    Complete,
+    /// What retention and compaction have left.
+    Partial,
+    /// Less than that: something could not be read.
+    Damaged,
+}
+
+/// Reads a log; says how much of it there is.
+pub(crate) fn check_log(scope: Scope<'_>, report: &mut Report<'_>, visitor: &mut Visitor<'_>) -> Extent {
     let files = match LogFiles::list(scope.disk, &scope.path) {
         Ok(files) => files,
         Err(error) => {
             report.fault(At::file(&scope.path), format!("cannot be read: {error}"));
-            return false;
+            return Extent::Damaged;
         }
     };
     for path in files.leftovers.iter().chain(&files.strays) {
@@ -90,7 +101,11 @@ pub(crate) fn check_log(scope: Scope<'_>, report: &mut Report<'_>, visitor: &mut
         check.segment(*base, files.segments.get(at + 1).map(|(next, _)| *next));
     }
     check.finish();
-    check.is_gapless && check.is_whole
+    match (check.is_whole, check.is_gapless) {
+        (true, true) => Extent::Complete,
+        (true, false) => Extent::Partial,
+        (false, _) => Extent::Damaged,
+    }
 }
 
 struct LogCheck<'c, 'a> {
@@ -121,6 +136,14 @@ impl LogCheck<'_, '_> {
     /// Takes the producers as they were before the first segment.
     fn start_from(&mut self, base: Option<Offset>) {
         let Some(base) = base.filter(|base| *base > Offset::ZERO) else { return };
+        // After a crash the checkpoint may not know yet what retention took.
+        if base > self.scope.log_start_offset && self.scope.settled_below == Offset(i64::MAX) {
+            let what = format!(
+                "the log begins at offset {base}, and records were deleted only before {}",
+                self.scope.log_start_offset
+            );
+            self.report.fault(At::file(&self.scope.path), what);
+        }
         while self.snapshots.front().is_some_and(|offset| *offset < base) {
             self.snapshots.pop_front();
         }
@@ -194,7 +217,8 @@ impl LogCheck<'_, '_> {
         self.report.summary.bytes += reader.length();
         self.tell();
         let end = self.expected.unwrap_or(Offset(i64::MAX));
-        indexes.finish(end, is_read, next.is_some(), self.producers.is_exact, self.report);
+        let is_exact = self.is_index_exact();
+        indexes.finish(end, is_read, next.is_some(), is_exact, self.report);
     }
 
     fn batch(&mut self, batch: &BatchView<'_>, at: At, place: (Offset, u64), indexes: &mut Indexes) {
@@ -204,7 +228,7 @@ impl LogCheck<'_, '_> {
             self.wrong_place(at.clone(), expected, offset);
         }
         if batch.last_offset_delta() < 0 || batch.record_count() < 0 {
-            self.report.fault(at.clone(), "the batch has no last offset, or less than no records");
+            self.wrong(at.clone(), "the batch has no last offset, or less than no records");
         }
         self.expected = Some(batch.next_offset());
         self.leader_epoch(batch, &at);
@@ -216,26 +240,31 @@ impl LogCheck<'_, '_> {
         {
             let what =
                 format!("producer id {producer_id} was never handed out: it will be, and its owner refused");
-            self.report.fault(at.clone(), what);
+            self.wrong(at.clone(), what);
         }
         indexes.take_batch(batch, place.1, self.report);
         if !batch.is_control() {
             if let Some(problem) = self.producers.take_batch(batch, place) {
-                self.report.fault(at, problem);
+                self.wrong(at, problem);
             }
         } else if batch.record_count() > 0 {
             self.marker(batch, at, indexes);
         }
     }
 
+    /// Whether the transaction index has just what is still there: compaction may have taken whole transactions.
+    fn is_index_exact(&self) -> bool {
+        self.producers.is_exact && (self.is_gapless || !self.scope.is_compacted)
+    }
+
     fn marker(&mut self, batch: &BatchView<'_>, at: At, indexes: &mut Indexes) {
         let marker = match EndTransactionMarker::parse(batch) {
             Ok(marker) => marker,
-            Err(error) => return self.report.fault(at, error.to_string()),
+            Err(error) => return self.wrong(at, error.to_string()),
         };
         let (ended, problem) = self.producers.take_marker(batch, marker);
         if let Some(problem) = problem {
-            self.report.fault(at.clone(), problem);
+            self.wrong(at.clone(), problem);
         }
         let Some(ended) = ended else { return };
         let producer = Producer { id: batch.producer_id(), epoch: batch.producer_epoch() };
@@ -243,7 +272,7 @@ impl LogCheck<'_, '_> {
             MarkerKind::Commit => self.report.summary.committed += 1,
             MarkerKind::Abort => {
                 self.report.summary.aborted += 1;
-                let is_exact = self.producers.is_exact;
+                let is_exact = self.is_index_exact();
                 indexes.take_aborted(producer.id, batch.base_offset(), &ended, is_exact, self.report);
             }
         }
@@ -260,7 +289,7 @@ impl LogCheck<'_, '_> {
         let epoch = batch.partition_leader_epoch();
         if let Some(known) = known.filter(|known| *known != epoch) {
             let what = format!("the batch is of leader epoch {epoch}, and {LEADER_EPOCHS} has {known} here");
-            self.report.fault(at.clone(), what);
+            self.wrong(at.clone(), what);
         }
     }
 
@@ -268,8 +297,8 @@ impl LogCheck<'_, '_> {
     fn records(&mut self, batch: &BatchView<'_>, at: &At) {
         match self.try_records(batch, at) {
             Ok(None) => {}
-            Ok(Some(what)) => self.report.fault(at.clone(), what),
-            Err(error) => self.report.fault(at.clone(), format!("the records cannot be read: {error}")),
+            Ok(Some(what)) => self.wrong(at.clone(), what),
+            Err(error) => self.wrong(at.clone(), format!("the records cannot be read: {error}")),
         }
     }
 
@@ -288,6 +317,8 @@ impl LogCheck<'_, '_> {
                 true => record.offset >= next && record.offset <= batch.last_offset(),
                 false => record.offset == next,
             };
+            // Compaction takes records out of the middle of batches too.
+            self.is_gapless &= record.offset == next;
             if !is_in_place && problem.is_none() {
                 problem = Some(format!("a record has offset {} where {next} should be", record.offset));
             }
@@ -299,6 +330,7 @@ impl LogCheck<'_, '_> {
             }
         }
         if problem.is_some() || self.scope.is_compacted {
+            self.is_gapless &= next == batch.next_offset();
             return Ok(problem);
         }
         if next != batch.next_offset() {
@@ -315,13 +347,12 @@ impl LogCheck<'_, '_> {
 
     fn wrong_place(&mut self, at: At, expected: Offset, found: Offset) {
         if found < expected {
-            self.report
-                .fault(at, format!("offset {found} where {expected} should be: offsets are there twice"));
+            self.wrong(at, format!("offset {found} where {expected} should be: offsets are there twice"));
         } else {
             self.is_gapless = false;
             if !self.scope.is_compacted {
                 let last = found.plus(-1);
-                self.report.fault(at, format!("a hole: the offsets {expected} to {last} are missing"));
+                self.wrong(at, format!("a hole: the offsets {expected} to {last} are missing"));
                 self.producers.is_exact = false;
             }
         }
@@ -329,7 +360,8 @@ impl LogCheck<'_, '_> {
 
     /// The batches up to an offset have been taken in: time to look at the snapshots that were made then.
     fn compare_snapshots(&mut self, until: Offset) {
-        while let Some(offset) = self.snapshots.pop_front_if(|offset| *offset <= until) {
+        while let Some(offset) = self.snapshots.front().copied().filter(|offset| *offset <= until) {
+            self.snapshots.pop_front();
             let Some(entries) = self.read_snapshot(offset) else { continue };
             if let Some(difference) = self.producers.difference_from(&entries) {
                 let at = At::file(self.scope.path.join(file_name(offset, SNAPSHOT))).offset(offset);
@@ -357,13 +389,15 @@ impl LogCheck<'_, '_> {
     fn damaged(&mut self, path: &Path, suspect: Suspect, behind: &str) {
         let Suspect { offset, position, reason } = suspect;
         let fate = match offset.is_some_and(|offset| offset >= self.scope.settled_below) {
-            _ if self.scope.is_provisional => "the next start has it from the journal, or cuts the log here",
+            true if self.scope.is_provisional => {
+                "the next start has it from the journal, or cuts the log here"
+            }
             true => "the next start cuts the log here",
             false => "its readers get an error",
         };
         let mut at = At::file(path).byte(position);
         at.offset = offset;
-        self.report.add(self.at_most(Severity::Fault), at, format!("{reason}; {behind}; {fate}"));
+        self.wrong(at, format!("{reason}; {behind}; {fate}"));
         self.lose_track();
     }
 
@@ -432,13 +466,15 @@ impl LogCheck<'_, '_> {
                 Some((base, position)) => At::file(self.scope.path.join(file_name(base, LOG))).byte(position),
                 None => At::file(&self.scope.path),
             };
-            // Where records of the coordinators are missing, they may be what is missing here.
-            let severity = if known.is_complete { severity } else { self.at_most(severity) };
-            self.report.add(self.at_most(severity), at.offset(open.first_offset), what);
+            // Where records of the coordinators cannot be read, they may be what is missing here.
+            let severity = if known.is_whole { self.at_most(severity) } else { Severity::Note };
+            self.report.add(severity, at.offset(open.first_offset), what);
         }
         for due in known.due(self.scope.log) {
-            let may_be_gone = self.scope.is_compacted
-                || self.scope.log_start_offset > Offset::ZERO
+            if self.scope.is_compacted {
+                break;
+            }
+            let may_be_gone = self.scope.log_start_offset > Offset::ZERO
                 || due.decided_at <= self.scope.created
                 || !self.is_gapless;
             let is_missing = match self.producers.get(due.producer_id) {
@@ -463,6 +499,13 @@ impl LogCheck<'_, '_> {
     /// A fault below the recovery point is only a note above it: the next start makes that part anew.
     fn severity(&self, offset: Offset) -> Severity {
         if offset <= self.scope.settled_below { Severity::Fault } else { Severity::Note }
+    }
+
+    /// A fault at a place, unless a journal has the last word there.
+    fn wrong(&mut self, at: At, what: impl Into<String>) {
+        let is_settled = at.offset.is_none_or(|offset| offset < self.scope.settled_below);
+        let severity = if is_settled { Severity::Fault } else { self.at_most(Severity::Fault) };
+        self.report.add(severity, at, what);
     }
 
     /// What a journal may still put right is only a note.

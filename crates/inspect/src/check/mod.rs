@@ -20,7 +20,7 @@ use oncelog_wire::{Offset, ProducerId, Timestamp, TopicPartition, Uuid};
 use crate::directory::{Directory, LOG_STARTS, RECOVERY_POINTS, read_file, read_offsets};
 use crate::error::InspectError;
 use crate::finding::At;
-use log::{Scope, Visit, Visitor, check_log};
+use log::{Extent, Scope, Visit, Visitor, check_log};
 use report::Report;
 use transactions::Transactions;
 
@@ -158,10 +158,10 @@ impl Checker<'_> {
         }
         let mut view = ClusterView::new(self.directory);
         let scope = self.scope(&log);
-        let is_complete = check_log(scope, report, &mut |report, visit| view.take(report, visit));
+        let extent = check_log(scope, report, &mut |report, visit| view.take(report, visit));
         report.summary.logs += 1;
         report.summary.topics = view.cluster.topics().count() as u64;
-        self.view = ClusterView { is_complete, ..view };
+        self.view = ClusterView { is_complete: extent == Extent::Complete, ..view };
     }
 
     /// Holds the names of the directories, and the ids in them, against the topics.
@@ -226,7 +226,7 @@ impl Checker<'_> {
     fn transaction_state(&mut self, report: &mut Report<'_>) {
         let mut known = Transactions::new();
         for log in self.directory.logs.iter().filter(|log| log.topic == TRANSACTION_STATE) {
-            let is_complete = self.log(log, report, &mut |report, visit| {
+            let extent = self.log(log, report, &mut |report, visit| {
                 let (Some(key), value) = (visit.record.key, visit.record.value) else { return };
                 let value = value.map(Bytes::copy_from_slice);
                 match coordinator::Record::decode(&Bytes::copy_from_slice(key), value.as_ref()) {
@@ -244,7 +244,8 @@ impl Checker<'_> {
                     }
                 }
             });
-            known.is_complete &= is_complete;
+            known.is_complete &= extent == Extent::Complete;
+            known.is_whole &= extent != Extent::Damaged;
         }
         for (id, metadata, log, offset) in known.prepared() {
             let at = At::file(self.directory.path_of(log)).offset(offset);
@@ -259,11 +260,11 @@ impl Checker<'_> {
         self.transactions = known;
     }
 
-    /// Reads one log; says whether all that was ever written is there.
-    fn log(&self, log: &TopicPartition, report: &mut Report<'_>, visitor: &mut Visitor<'_>) -> bool {
-        let is_complete = check_log(self.scope(log), report, visitor);
+    /// Reads one log; says how much of it there is.
+    fn log(&self, log: &TopicPartition, report: &mut Report<'_>, visitor: &mut Visitor<'_>) -> Extent {
+        let extent = check_log(self.scope(log), report, visitor);
         report.summary.logs += 1;
-        is_complete
+        extent
     }
 
     fn scope<'c>(&'c self, log: &'c TopicPartition) -> Scope<'c> {

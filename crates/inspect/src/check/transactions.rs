@@ -20,8 +20,10 @@ pub(crate) struct Transactions {
     decided: HashMap<ProducerId, Vec<u8>>,
     /// The markers that have to be in a partition.
     due: HashMap<TopicPartition, Vec<Due>>,
-    /// Whether every record that was ever written is still there and could be read.
+    /// Whether every record that was ever written is still there.
     pub(crate) is_complete: bool,
+    /// Whether every record that is there could be read.
+    pub(crate) is_whole: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,7 @@ impl Transactions {
             decided: HashMap::new(),
             due: HashMap::new(),
             is_complete: true,
+            is_whole: true,
         }
     }
 

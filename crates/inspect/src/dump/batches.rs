@@ -54,16 +54,8 @@ pub fn dump_batches(
         writeln!(out, "{log}")?;
         writeln!(
             out,
-            "{:>20} {:>9} {:>7} {:6} {:>14} {:>19} {:>6} {:11} {:23}",
-            "OFFSETS",
-            "BYTES",
-            "RECORDS",
-            "CODEC",
-            "PRODUCER:EPOCH",
-            "SEQUENCE",
-            "LEADER",
-            "KIND",
-            "NEWEST (UTC)"
+            "{:>20} {:>9} {:>7} {:6} {:>14} {:>19} {:>6} {:11} NEWEST (UTC)",
+            "OFFSETS", "BYTES", "RECORDS", "CODEC", "PRODUCER:EPOCH", "SEQUENCE", "LEADER", "KIND"
         )?;
         let mut left = wanted.count.unwrap_or(u64::MAX);
         walk(&directory, log, wanted.from, out, &mut |batch, out| {

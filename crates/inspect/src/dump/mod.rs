@@ -25,6 +25,8 @@ pub use batches::{BatchesToDump, dump_batches};
 pub use groups::dump_groups;
 pub use transactions::dump_transactions;
 
+type Visitor<'v> = dyn FnMut(&BatchView<'_>, &mut dyn Write) -> io::Result<ControlFlow<()>> + 'v;
+
 /// Gives the batches of a log to `visit`, from the one that holds `from` on, for as long as it wants more. What cannot be
 /// read is said in the output, and the rest of its segment passed over.
 fn walk(
@@ -32,7 +34,7 @@ fn walk(
     log: &TopicPartition,
     from: Offset,
     out: &mut dyn Write,
-    visit: &mut dyn FnMut(&BatchView<'_>, &mut dyn Write) -> io::Result<ControlFlow<()>>,
+    visit: &mut Visitor<'_>,
 ) -> Result<(), InspectError> {
     let path = directory.path_of(log);
     let segments = LogFiles::list(directory.disk, &path).on("list", &path)?.segments;
@@ -51,7 +53,7 @@ fn walk_segment(
     path: &Path,
     from: Offset,
     out: &mut dyn Write,
-    visit: &mut dyn FnMut(&BatchView<'_>, &mut dyn Write) -> io::Result<ControlFlow<()>>,
+    visit: &mut Visitor<'_>,
 ) -> Result<ControlFlow<()>, InspectError> {
     let mut reader = BatchReader::open(disk, path).on("open", path)?;
     loop {

@@ -1,0 +1,114 @@
+//! Directories without a fault, and directories that cannot be looked at.
+
+use std::fs;
+
+use oncelog_client::{Producer, TransactionVersion};
+use oncelog_inspect::{InspectError, Severity, check};
+use oncelog_log::FileDisk;
+use oncelog_wire::Offset;
+
+use crate::world::{Data, connect, first_segment, start, transactional};
+
+#[test]
+fn a_directory_that_was_closed_is_without_findings() {
+    let data = Data::sound();
+    let before = data.content();
+    let checked = data.check();
+    assert_eq!(checked.text(), "");
+    let summary = &checked.summary;
+    assert_eq!((summary.faults, summary.notes), (0, 0));
+    assert_eq!((summary.topics, summary.transactional_ids, summary.open), (5, 2, 0));
+    assert!(summary.segments > summary.logs, "orders-0 has more than one segment");
+    // Eight transactions in three logs each, and one in one; eight offsets within them, and one without.
+    assert_eq!((summary.committed, summary.aborted, summary.offset_commits), (13, 12, 9), "{summary}");
+    assert!(summary.index_entries > 0 && summary.snapshots > 0 && summary.producers > 0);
+    assert_eq!(data.content(), before, "a check writes nothing");
+}
+
+#[test]
+fn a_killed_broker_leaves_an_open_transaction_and_no_fault() {
+    let data = Data::killed(|broker| {
+        let mut client = connect(broker);
+        client.create_topic("orders", 1).unwrap();
+        for version in [TransactionVersion::V1, TransactionVersion::V2] {
+            let mut producer: Producer = transactional(broker, &format!("{version:?}"), version);
+            for _ in 0..3 {
+                producer.begin();
+                producer.send("orders", 0, "k", "v").unwrap();
+                producer.send_offset("copiers", "orders", 0, Offset(1)).unwrap();
+                producer.commit().unwrap();
+            }
+            producer.begin();
+            producer.send("orders", 0, "k", "open").unwrap();
+            producer.send_offset("copiers", "orders", 0, Offset(2)).unwrap();
+        }
+    });
+    let checked = data.check();
+    checked.faults(0);
+    assert_eq!(checked.summary.open, 4);
+    assert_eq!(checked.summary.notes, 1, "{}", checked.text());
+    assert!(checked.text().contains("not closed by its last broker"));
+}
+
+#[test]
+fn a_directory_that_was_recovered_after_a_kill_is_without_faults() {
+    let data = Data::killed(|broker| {
+        let mut client = connect(broker);
+        client.create_topic_with("orders", 1, &[("index.interval.bytes", "10")]).unwrap();
+        let mut producer = transactional(broker, "t", TransactionVersion::V2);
+        for round in 0..20 {
+            producer.begin();
+            producer.send("orders", 0, "k", "v").unwrap();
+            if round % 3 == 0 { producer.abort() } else { producer.commit() }.unwrap();
+        }
+        producer.begin();
+        producer.send("orders", 0, "k", "open").unwrap();
+    });
+    data.edit(&first_segment("orders-0"), |content| content.extend([0; 17]));
+    let broker = start(data.path());
+    transactional(&broker, "t", TransactionVersion::V2);
+    connect(&broker).produce_values("orders", 0, ["more"]).unwrap();
+    broker.stop();
+    let checked = data.check();
+    assert_eq!(checked.text(), "");
+}
+
+#[test]
+fn what_a_kill_tears_is_a_note_and_after_a_close_it_is_a_fault() {
+    for is_closed in [true, false] {
+        let data = Data::sound();
+        let segment = first_segment("refunds-0");
+        let torn = data.batches(&segment)[0].bytes[..40].to_vec();
+        let end = data.batches(&segment).pop().unwrap().header.next_offset();
+        data.edit(&segment, |content| content.extend(torn));
+        if is_closed {
+            data.check().faults(1).has(Severity::Fault, &segment, Some(end.0), "nothing behind it");
+        } else {
+            data.unclose();
+            let what = "the last 40 bytes were being written";
+            data.check().faults(0).has(Severity::Note, &segment, Some(end.0), what);
+        }
+    }
+}
+
+#[test]
+fn the_directory_of_a_running_broker_is_refused() {
+    let data = Data::sound();
+    let broker = start(data.path());
+    let result = check(&FileDisk::new(), data.path(), &mut |_| {});
+    assert!(matches!(result, Err(InspectError::InUse { path }) if path == data.file(".lock")));
+    broker.stop();
+    data.check().faults(0);
+}
+
+#[test]
+fn what_is_no_data_directory_of_ours_is_refused() {
+    let data = Data::sound();
+    let failure = || check(&FileDisk::new(), data.path(), &mut |_| {}).unwrap_err().to_string();
+    data.write("meta.properties", "version=1\ncluster.id=abc\nnode.id=1\n");
+    assert!(failure().contains("belongs to Apache Kafka"), "{}", failure());
+    data.remove("meta.properties");
+    assert!(failure().contains("there is no meta.properties"), "{}", failure());
+    fs::remove_dir_all(data.path()).unwrap();
+    assert!(failure().starts_with("cannot list"), "{}", failure());
+}
