@@ -350,7 +350,8 @@ fn one_bad_partition_does_not_hold_back_the_others() {
 fn the_producer_of_every_batch_is_looked_at_and_not_just_of_the_first() {
     let mut client = client();
     let topic = topic(2);
-    let identity = requests::new_identity(&mut client, &oncelog_tests::unique("tx"));
+    let id = oncelog_tests::unique("tx");
+    let identity = requests::new_identity(&mut client, &id);
     let stranger = (ProducerId(identity.0.0 + 1_000_000), ProducerEpoch(0));
     let write = |partition, identity, transactional_id| Write {
         topic: &topic,
@@ -374,7 +375,6 @@ fn the_producer_of_every_batch_is_looked_at_and_not_just_of_the_first() {
         };
         let answer = client.call_up_to(&request, 12).unwrap();
         let partitions = answer.responses[0].partition_responses.iter();
-        eprintln!("{answer:?}");
         partitions.map(|partition| partition.error_code).collect::<Vec<_>>()
     };
     // A plain batch first does not smuggle in a transactional one without a transactional id.
@@ -382,7 +382,7 @@ fn the_producer_of_every_batch_is_looked_at_and_not_just_of_the_first() {
     assert_eq!(smuggled, [ErrorCode::TransactionalIdAuthorizationFailed; 2]);
     // Nor does one's own batch first bring in that of another producer.
     let foreign =
-        send(write(0, identity, Some("x")).batch(), write(1, stranger, Some("x")).batch(), Some("x"));
+        send(write(0, identity, Some(&id)).batch(), write(1, stranger, Some(&id)).batch(), Some(&id));
     assert_eq!(foreign, [ErrorCode::InvalidProducerIdMapping; 2]);
     for partition in 0..2 {
         assert_eq!(requests::watermarks(&mut client, &topic, partition), (0, 0));

@@ -432,6 +432,28 @@ fn a_topic_that_is_deleted_drops_out_of_its_transactions() {
 }
 
 #[test]
+fn a_topic_made_again_under_an_old_name_gets_no_marker_of_an_old_transaction() {
+    if !is_ours() {
+        return;
+    }
+    for version in BOTH {
+        let (doomed, kept) = (topic(1), topic(1));
+        let mut producer = Transactor::new(version);
+        assert_eq!(producer.write(&doomed, 0, 0, 1), ErrorCode::None);
+        assert_eq!(producer.write(&kept, 0, 0, 1), ErrorCode::None);
+        let mut client = client();
+        client.delete_topic(&doomed).unwrap();
+        client.create_topic(&doomed, 1).unwrap();
+        let described = requests::describe_transaction(&mut client, &producer.id);
+        let names: Vec<_> = described.topics.iter().map(|topic| topic.topic.to_string()).collect();
+        assert_eq!(names, [kept.as_str()]);
+        assert_eq!(producer.end(true), ErrorCode::None);
+        assert_eq!(watermarks(&mut client, &doomed, 0), (0, 0));
+        assert_eq!(watermarks(&mut client, &kept, 0), (2, 2));
+    }
+}
+
+#[test]
 fn a_transaction_all_of_whose_topics_are_gone_still_ends() {
     for version in BOTH {
         let doomed = topic(1);
