@@ -170,7 +170,7 @@ fn a_transactional_batch_needs_the_partition_in_the_transaction() {
 #[test]
 fn a_zombie_is_fenced_at_each_call() {
     for version in BOTH {
-        let topic = topic(1);
+        let topic = topic(2);
         let group = unique("group");
         let mut zombie = Transactor::new(version);
         // Lets the coordinator of the group come up.
@@ -188,6 +188,9 @@ fn a_zombie_is_fenced_at_each_call() {
         assert_eq!(requests::add_offsets(client, id, old, &group).unwrap(), ErrorCode::ProducerFenced);
         assert_eq!(zombie.produce(&topic, 0, 1, 1), ErrorCode::InvalidProducerEpoch);
         assert_eq!(zombie.produce(&topic, 0, 0, 1), ErrorCode::InvalidProducerEpoch);
+        // Nor does a partition take it that has never heard of it.
+        assert_eq!(zombie.produce(&topic, 1, 0, 1), ErrorCode::InvalidProducerEpoch);
+        assert_eq!(watermarks(&mut zombie.client, &topic, 1), (0, 0));
         let newest = requests::newest_versions(version).1;
         let offset = (group.as_str(), topic.as_str(), 9);
         let code = requests::txn_offset_commit(&mut zombie.client, &zombie.id, old, offset, newest).unwrap();
