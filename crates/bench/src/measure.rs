@@ -83,6 +83,8 @@ pub(crate) struct Recorder {
     pub(crate) unknown: AtomicU64,
     /// Records that consumers of the same run have received.
     pub(crate) received: AtomicU64,
+    /// When the last of these came, in nanoseconds from the start.
+    pub(crate) last_receipt: AtomicU64,
     /// Requests that were repeated after an error that passes.
     pub(crate) retries: AtomicU64,
     /// Producers that have not finished.
@@ -98,6 +100,7 @@ impl Recorder {
             committed: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            last_receipt: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             producing: AtomicU64::new(0),
         }

@@ -145,7 +145,11 @@ fn await_leaders(admin: &mut Client, topic: &str, partitions: usize) -> Result<(
             .as_ref()
             .map_or(0, |found| found.partitions.iter().filter(|partition| partition.leader_id >= 0).count());
         if led >= partitions {
-            return Ok(());
+            // Kafka says who leads before the leader itself knows.
+            return (0..partitions as i32).try_for_each(|partition| {
+                let end = admin.end_offset(topic, partition, oncelog_client::Isolation::ReadUncommitted);
+                end.map(|_| ()).during(|| format!("waiting for {topic}-{partition}"))
+            });
         }
         if Instant::now() > deadline {
             found.during(|| format!("looking for {topic}"))?;
@@ -276,6 +280,11 @@ fn watch(
             cpu_before = (generator_cpu(), broker_cpu()?);
         }
     }
+    // What consumers waited in vain after the last record is not part of it.
+    let last = match recorder.last_receipt.load(Ordering::Relaxed) {
+        0 => last,
+        nanos => start + Duration::from_nanos(nanos),
+    };
     let broker_cpu_seconds = broker_cpu()?.zip(cpu_before.1).map(|(after, before)| after - before);
     Ok(Measured {
         window,

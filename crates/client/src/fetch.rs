@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use oncelog_records::{EndTransactionMarker, MarkerKind, Record, batches};
+use oncelog_records::{BatchError, EndTransactionMarker, MarkerKind, Record, batches};
 use oncelog_wire::{Offset, ProducerId, Timestamp, fetch};
 
 use crate::client::only;
@@ -137,7 +137,7 @@ impl Client {
 
 /// Adds what a consumer at `position` sees of a fetched partition to `records`; returns its next position.
 ///
-/// Control records are never seen. With read_committed neither are the records of a transaction in the list of
+/// A batch that is cut is left for the next fetch, unless it is the first. Control records are never seen. With read_committed neither are the records of a transaction in the list of
 /// aborted ones, from its first offset to its abort marker, as the Java client's `CompletedFetch` does it.
 pub fn visible_records(
     data: &fetch::PartitionData,
@@ -166,7 +166,11 @@ pub fn each_visible_record(
     let mut aborted: HashSet<ProducerId> = HashSet::new();
     let mut next = position;
     for batch in batches(bytes) {
-        let batch = batch?;
+        let batch = match batch {
+            // Kafka cuts the last batch where the limit of the fetch is.
+            Err(BatchError::Truncated { .. }) if next > position => break,
+            batch => batch?,
+        };
         if !batch.is_crc_valid() {
             return Err(ClientError::Nonsense("the CRC of a batch does not match"));
         }
@@ -286,6 +290,15 @@ mod tests {
         partition.mark(1, MarkerKind::Abort);
         let (seen, next) = partition.seen(Isolation::ReadCommitted, 0, &[(1, 4), (1, 0)]);
         assert_eq!((seen, next), (vec!["b2".to_owned()], 6));
+    }
+
+    #[test]
+    fn a_cut_batch_after_another_is_left_for_the_next_fetch() {
+        let mut partition = Partition { bytes: vec![], end: 0 };
+        partition.write(None, &["a"]);
+        partition.write(None, &["b"]);
+        partition.bytes.pop();
+        assert_eq!(partition.seen(Isolation::ReadCommitted, 0, &[]), (vec!["a".to_owned()], 1));
     }
 
     #[test]

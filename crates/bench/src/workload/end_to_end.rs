@@ -67,7 +67,9 @@ fn consume(mut reader: Reader, stage: &Stage<'_>) {
             return;
         }
         Recorder::count(&recorder.received, received.len() as u64);
-        if !received.is_empty() {
+        if let Some(now) = now {
+            let nanos = (now - stage.schedule.start()).as_nanos() as u64;
+            recorder.last_receipt.fetch_max(nanos, Ordering::Relaxed);
             let mut window = recorder.window(stage.worker);
             for (latency, bytes) in received {
                 window.counts.records += 1;
