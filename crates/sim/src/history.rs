@@ -50,6 +50,8 @@ pub enum Property {
     Progress,
     /// The broker answers, with what its client can expect.
     SoundAnswers,
+    /// No assertion fails, of the broker or of the world.
+    NoPanics,
 }
 
 /// A claim that does not hold.

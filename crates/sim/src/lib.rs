@@ -23,8 +23,10 @@ pub mod replay;
 pub mod trace;
 pub mod world;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use executor::Shared;
-use history::Violation;
+use history::{Property, Violation};
 use mutants::Interposer;
 use trace::Trace;
 use world::World;
@@ -62,7 +64,11 @@ pub fn run(options: Options, interposer: Interposer) -> Outcome {
     let trace = Trace::new(options.is_printed);
     let world = Shared::new(World::new(options.seed, options.steps, trace, interposer));
     world.spawn(life::run(world.clone()));
-    executor::run(&world);
+    let lived = catch_unwind(AssertUnwindSafe(|| executor::run(&world)));
+    if lived.is_err() {
+        let what = "a panic; see the standard error output".to_owned();
+        world.change().history.violated(Property::NoPanics, what);
+    }
     let world = world.look();
     Outcome {
         trace: world.trace.hash(),

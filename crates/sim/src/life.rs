@@ -10,7 +10,7 @@ use crate::audit;
 use crate::chaos;
 use crate::clients::admin::{self, NewTopic};
 use crate::clients::transactional::{Generation, TRANSACTION_TIMEOUT_MS};
-use crate::clients::{Client, copier, idempotent, plain, reader, transactional};
+use crate::clients::{Client, copier, idempotent, member, plain, reader, transactional};
 use crate::disk::Faults;
 use crate::executor::{Shared, TaskId};
 use crate::history::{FLEETING, LEDGER, ORDERS, Property, TRIMMED};
@@ -20,21 +20,25 @@ use crate::world::{Phase, World};
 /// How long anything may take once nothing fails any more.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// How many partitions the copiers share.
+pub const ORDERS_PARTITIONS: i32 = 2;
+
 /// The topics of all worlds.
-pub const TOPICS: [NewTopic; 5] = [
-    NewTopic { name: ORDERS, partitions: 2 },
-    NewTopic { name: LEDGER, partitions: 2 },
-    NewTopic { name: TRIMMED, partitions: 1 },
-    NewTopic { name: FLEETING, partitions: 1 },
-    NewTopic { name: copier::BY_PARTITION.output, partitions: 2 },
+pub const TOPICS: [NewTopic; 6] = [
+    NewTopic::kept(ORDERS, ORDERS_PARTITIONS),
+    NewTopic::kept(LEDGER, 2),
+    NewTopic { name: TRIMMED, partitions: 1, retention_bytes: 30_000 },
+    admin::FLEETING_TOPIC,
+    NewTopic::kept(copier::BY_PARTITION.output, ORDERS_PARTITIONS),
+    NewTopic::kept(copier::BY_MEMBERS.output, ORDERS_PARTITIONS),
 ];
 
 /// The transactional ids of all worlds.
-pub const TRANSACTIONAL_IDS: [&str; 4] = ["pay-0", "pay-1", "copy-0", "copy-1"];
+pub const TRANSACTIONAL_IDS: [&str; 6] = ["pay-0", "pay-1", "copy-0", "copy-1", "member-0", "member-1"];
 
 /// The partitions whose content is audited.
 pub fn audited_places() -> Vec<TopicPartition> {
-    places(&[ORDERS, LEDGER, TRIMMED, copier::BY_PARTITION.output])
+    places(&[ORDERS, LEDGER, TRIMMED, copier::BY_PARTITION.output, copier::BY_MEMBERS.output])
 }
 
 fn places(topics: &[&str]) -> Vec<TopicPartition> {
@@ -114,11 +118,22 @@ fn spawn_writers(world: &Shared) -> Vec<TaskId> {
 
 fn spawn_followers(world: &Shared) -> Vec<TaskId> {
     let mut followers = Vec::new();
-    for partition in 0..2 {
+    for partition in 0..ORDERS_PARTITIONS {
         let generation = pick_generation(world);
         let make = move |world: &Shared, life: u64| {
             let client = Client::new(world, format!("copy-{partition}.{life}"));
             copier::run(client, format!("copy-{partition}"), generation, partition)
+        };
+        followers.push(world.spawn(keep_alive(world.clone(), Phase::Draining, make)));
+    }
+    for number in 0..world.below(3) {
+        let generation = pick_generation(world);
+        let make = move |world: &Shared, life: u64| {
+            member::run(
+                Client::new(world, format!("member-{number}.{life}")),
+                format!("member-{number}"),
+                generation,
+            )
         };
         followers.push(world.spawn(keep_alive(world.clone(), Phase::Draining, make)));
     }

@@ -9,9 +9,9 @@ use oncelog_wire::{
 };
 
 use crate::broker;
-use crate::clients::copier::{self, BY_PARTITION, committed_in};
+use crate::clients::copier::{self, PIPELINES, committed_in};
 use crate::history::{ORDERS, Property, TRIMMED};
-use crate::life::{TRANSACTIONAL_IDS, audited_places};
+use crate::life::{ORDERS_PARTITIONS, TRANSACTIONAL_IDS, audited_places};
 use crate::world::World;
 
 /// Starts a second broker on a copy of the disk and compares. Does nothing where there is no broker now, or where
@@ -54,11 +54,13 @@ fn knowledge(node: &Node, now: Now) -> Option<Knowledge> {
     for place in audited_places() {
         known.partition(node, &place, now)?;
     }
-    for partition in 0..2 {
-        let request =
-            copier::offset_fetch_request(BY_PARTITION.group, &TopicPartition::new(ORDERS, partition));
+    for (pipeline, partition) in
+        PIPELINES.iter().flat_map(|one| (0..ORDERS_PARTITIONS).map(move |at| (one, at)))
+    {
+        let input = TopicPartition::new(ORDERS, partition);
+        let request = copier::offset_fetch_request(pipeline.group, &input);
         let committed = committed_in(&broker::ask(node, 8, &request, now)?);
-        known.add(ORDERS, committed.0, format!("group offset {committed:?}"));
+        known.add(pipeline.group, committed.0, format!("{input} {committed:?}"));
     }
     Some(known)
 }

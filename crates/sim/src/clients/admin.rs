@@ -12,7 +12,19 @@ pub struct NewTopic {
     pub name: &'static str,
     /// How many partitions it has.
     pub partitions: i32,
+    /// How much of it is kept; -1 for all.
+    pub retention_bytes: i32,
 }
+
+impl NewTopic {
+    /// A topic that is kept as a whole.
+    pub const fn kept(name: &'static str, partitions: i32) -> NewTopic {
+        NewTopic { name, partitions, retention_bytes: -1 }
+    }
+}
+
+/// The topic that comes and goes.
+pub const FLEETING_TOPIC: NewTopic = NewTopic::kept(FLEETING, 1);
 
 /// Makes a topic with small segments, unless it is there.
 pub async fn create(client: &mut Client, topic: &NewTopic) {
@@ -29,7 +41,7 @@ pub async fn create(client: &mut Client, topic: &NewTopic) {
                 config("internal.segment.bytes", "6000"),
                 config("index.interval.bytes", "1000"),
                 config("retention.ms", "-1"),
-                config("file.delete.delay.ms", "1000"),
+                config("retention.bytes", &topic.retention_bytes.to_string()),
             ],
             ..Default::default()
         }],
@@ -83,7 +95,7 @@ pub async fn run(mut client: Client) {
         let what = client.world.below(4);
         match what {
             0 => delete(&mut client, FLEETING).await,
-            1 => create(&mut client, &NewTopic { name: FLEETING, partitions: 1 }).await,
+            1 => create(&mut client, &FLEETING_TOPIC).await,
             _ => delete_records_of(&mut client, &trimmed).await,
         }
         client.world.sleep_within(500..5_000).await;

@@ -7,7 +7,7 @@ use oncelog_wire::{ErrorCode, Offset, Str, TopicPartition, fetch, offset_fetch};
 
 use super::Client;
 use super::transactional::{Failed, Generation, Progress, Transactional};
-use crate::history::{ORDERS, Property};
+use crate::history::ORDERS;
 use crate::world::Phase;
 
 /// The most records that are copied in one transaction.
@@ -24,6 +24,12 @@ pub struct Pipeline {
 
 /// The pipeline in which each partition has a transactional id of its own.
 pub const BY_PARTITION: Pipeline = Pipeline { group: "by-partition", output: "copies" };
+
+/// The pipeline whose copiers are members of the group.
+pub const BY_MEMBERS: Pipeline = Pipeline { group: "by-members", output: "shared-copies" };
+
+/// All of them.
+pub const PIPELINES: [Pipeline; 2] = [BY_PARTITION, BY_MEMBERS];
 
 /// Copies one partition until there is nothing left to copy at the end of the world, or somebody else takes over.
 pub async fn run(client: Client, id: String, generation: Generation, partition: i32) {
@@ -46,7 +52,7 @@ pub async fn run(client: Client, id: String, generation: Generation, partition: 
 /// What one round of copying came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copied {
-    /// Records.
+    /// Records, or there may be some.
     Some,
     /// There was nothing to copy.
     Nothing,
@@ -71,7 +77,7 @@ impl Copying {
     pub async fn copy_some(&mut self, producer: &mut Transactional) -> Result<Copied, Failed> {
         let Some((offsets, next)) = read_some(&mut producer.client, &self.input, self.position).await else {
             producer.client.back_off().await;
-            return Ok(Copied::Failed);
+            return Ok(Copied::Some);
         };
         if offsets.is_empty() {
             let is_at_end = next == self.position;
@@ -189,9 +195,4 @@ pub fn committed_in(answer: &offset_fetch::Response) -> (ErrorCode, i64) {
         Some(partition) => (partition.error_code, partition.committed_offset.0),
         None => (ErrorCode::UnknownServerError, -1),
     }
-}
-
-/// Notes where a group's committed offset is not where its outputs end.
-pub fn out_of_step(pipeline: Pipeline, partition: i32, what: &str) -> (Property, String) {
-    (Property::OffsetsInStep, format!("{} of partition {partition}: {what}", pipeline.group))
 }

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod copier;
 pub mod idempotent;
+pub mod member;
 pub mod plain;
 pub mod reader;
 pub mod transactional;

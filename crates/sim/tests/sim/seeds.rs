@@ -1,14 +1,12 @@
-//! A few worlds in every test run; `ONCELOG_SEEDS` makes it more.
+//! A few worlds in every test run.
 
 use oncelog_sim::{Options, run};
 
-/// How many seeds, where nobody says otherwise.
-const SEEDS: u64 = 12;
+use crate::seeds;
 
 #[test]
 fn what_is_promised_holds_in_every_world() {
-    let seeds = std::env::var("ONCELOG_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
-    for seed in 1..=seeds {
+    for seed in 1..=seeds(12) {
         let outcome = run(Options { seed, steps: 4_000, is_printed: false }, Default::default());
         if let Some(violation) = outcome.violation {
             let tail = outcome.tail.join("\n");
