@@ -7,8 +7,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod batches;
+mod coordinator;
 mod crash;
 mod directories;
+mod fetching;
 mod frames;
 mod groups;
 mod process;
