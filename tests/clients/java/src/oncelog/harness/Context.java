@@ -78,7 +78,7 @@ public final class Context implements AutoCloseable {
         String topic = unique(name);
         admin().createTopics(List.of(new NewTopic(topic, Optional.of(partitions), Optional.empty()).configs(configs))).all().get();
         if (apacheKafka()) {
-            Check.eventually("topic " + topic + " exists", Duration.ofSeconds(10), () -> admin().listTopics().names().get().contains(topic));
+            Check.eventually("topic " + topic + " exists", Duration.ofSeconds(30), () -> admin().listTopics().names().get().contains(topic));
         }
         return IntStream.range(0, partitions).mapToObj(partition -> new TopicPartition(topic, partition)).toList();
     }
