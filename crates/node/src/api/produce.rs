@@ -81,7 +81,7 @@ pub(crate) fn handle(node: &Node, context: &Context<'_>, request: Request) -> An
     let acks = Acks::from_wire(request.acks);
     let outcome = match acks {
         None => Err(ErrorCode::InvalidRequiredAcks),
-        Some(acks) => Produce { node, context, acks }.run(&request, &mut response),
+        Some(_) => Produce { node, context }.run(&request, &mut response),
     };
     let partitions = response.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses);
     if let Err(error_code) = outcome {
@@ -102,7 +102,6 @@ pub(crate) fn handle(node: &Node, context: &Context<'_>, request: Request) -> An
 struct Produce<'a> {
     node: &'a Node,
     context: &'a Context<'a>,
-    acks: Acks,
 }
 
 impl Produce<'_> {
@@ -151,9 +150,6 @@ impl Produce<'_> {
 
     /// Checks all that the bytes and the topic's settings tell; gives the batch as it will be stored.
     fn check(&self, config: &TopicConfig, records: Option<&Records>) -> Result<Bytes, Failure> {
-        if self.acks == Acks::All && config.min_insync_replicas > 1 {
-            return Err(ErrorCode::NotEnoughReplicas.into());
-        }
         let Some(Records::Bytes(bytes)) = records else { return Err(ErrorCode::InvalidRecord.into()) };
         let rules = Rules {
             max_message_bytes: config.max_message_bytes as usize,

@@ -39,7 +39,6 @@ settings! {
         pub message_timestamp_after_max_ms: i64 = "message.timestamp.after.max.ms", number;
         pub message_timestamp_before_max_ms: i64 = "message.timestamp.before.max.ms", number;
         pub message_timestamp_type: TimestampType = "message.timestamp.type", timestamp_type;
-        pub min_insync_replicas: i32 = "min.insync.replicas", number;
         pub retention_bytes: Option<u64> = "retention.bytes", number_or_unlimited;
         pub retention: Option<Duration> = "retention.ms", millis_or_never;
         pub segment_bytes: i32 = "segment.bytes", number;
