@@ -208,5 +208,8 @@ fn a_commit_outlives_a_broker_killed_in_the_middle_of_it() {
     // A marker that was written just before the kill is written once more by the recovery: that does no harm.
     let (stable, end) = ends(address, &topic, 0);
     assert_eq!(stable, end);
-    assert!((2 * rounds as i64..=3 * rounds as i64).contains(&end), "a record and a marker for each round: {end}");
+    assert!(
+        (2 * rounds as i64..=3 * rounds as i64).contains(&end),
+        "a record and a marker for each round: {end}"
+    );
 }
