@@ -266,7 +266,7 @@ fn an_open_transaction_times_out_although_the_broker_died_meanwhile() {
         let broker = start(directory.path());
         let mut client = connect(&broker);
         client.create_topic("orders", 1).unwrap();
-        let mut producer = Transactor::at(connect(&broker), version, "pay", 1_000);
+        let mut producer = Transactor::at(connect(&broker), version, "pay", 3_000);
         assert_eq!(producer.write("orders", 0, 0, 1), ErrorCode::None);
         client.produce_values("orders", 0, ["behind"]).unwrap();
         let copied = copy(directory.path());

@@ -332,8 +332,35 @@ fn no_more_than_max_connections_are_served() {
 }
 
 #[test]
+fn requests_take_turns_at_the_memory_they_may_have_together() {
+    let config = Config::ephemeral().with("queued.max.request.bytes", "200000").unwrap();
+    let broker = Broker::start(config).unwrap();
+    let address = broker.address();
+    Client::connect(address, "tests").unwrap().create_topic("shared", 1).unwrap();
+    let value = "x".repeat(150_000);
+    // One that never comes to its end holds up nobody for ever: it is gone as soon as its client is.
+    let mut stalled = Connection::connect(address, "tests").unwrap();
+    stalled.send_raw(&[&1_000_000i32.to_be_bytes()[..], &[0; 30_000]].concat()).unwrap();
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let value = value.clone();
+            std::thread::spawn(move || {
+                let mut client = Client::connect(address, "tests").unwrap();
+                (0..10).for_each(|_| {
+                    client.produce_values("shared", 0, [&value]).unwrap();
+                });
+            })
+        })
+        .collect();
+    stalled.shutdown();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let mut client = Client::connect(address, "tests").unwrap();
+    assert_eq!(oncelog_tests::requests::watermarks(&mut client, "shared", 0).0, 80);
+}
+
+#[test]
 fn a_silent_connection_is_closed_after_connections_max_idle() {
-    let broker = Broker::start(Config::ephemeral().with("connections.max.idle.ms", "100").unwrap()).unwrap();
+    let broker = Broker::start(Config::ephemeral().with("connections.max.idle.ms", "500").unwrap()).unwrap();
     let mut connection = Connection::connect(broker.address(), "tests").unwrap();
     connection.wait_for_close().unwrap();
     // One that asks for something now and then is not, however long it waits for the answer.
@@ -345,7 +372,7 @@ fn a_silent_connection_is_closed_after_connections_max_idle() {
             0,
             oncelog_wire::Offset(0),
             oncelog_client::Isolation::ReadUncommitted,
-            Duration::from_millis(300),
+            Duration::from_millis(900),
         )
         .unwrap();
     assert_eq!(data.error_code, ErrorCode::None);

@@ -353,8 +353,8 @@ fn a_member_that_falls_silent_is_taken_out() {
     let broker =
         Broker::start(Config::ephemeral().with("group.min.session.timeout.ms", "1").unwrap()).unwrap();
     let mut client = Client::connect(broker.address(), "tests").unwrap();
-    let first = client.call(&join("group", "", 200)).unwrap();
-    let joined = client.call(&join("group", &first.member_id, 200)).unwrap();
+    let first = client.call(&join("group", "", 1_000)).unwrap();
+    let joined = client.call(&join("group", &first.member_id, 1_000)).unwrap();
     assert_eq!(joined.error_code, ErrorCode::None);
     let mut state = || {
         let request = describe_groups::Request { groups: vec!["group".into()], ..Default::default() };

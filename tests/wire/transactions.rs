@@ -328,7 +328,7 @@ fn a_transaction_without_a_write_ends_as_the_version_has_it() {
 fn a_commit_after_the_coordinator_aborted_is_fenced() {
     let topic = topic(1);
     for version in BOTH {
-        let mut producer = Transactor::named(version, &unique("tx"), 50);
+        let mut producer = Transactor::named(version, &unique("tx"), 500);
         assert_eq!(producer.write(&topic, 0, 0, 1), ErrorCode::None);
         eventually("the transaction times out", || producer.state() == "CompleteAbort");
         is_stable(&mut producer.client, &topic, 0);
@@ -345,7 +345,7 @@ fn a_commit_after_the_coordinator_aborted_is_fenced() {
 fn a_transaction_that_nobody_ends_is_aborted_at_its_timeout() {
     for version in BOTH {
         let topic = topic(2);
-        let mut lost = Transactor::named(version, &unique("tx"), 300);
+        let mut lost = Transactor::named(version, &unique("tx"), 1_500);
         assert_eq!(lost.write(&topic, 0, 0, 1), ErrorCode::None);
         assert_eq!(lost.write(&topic, 1, 0, 1), ErrorCode::None);
         let mut other = client();
