@@ -53,8 +53,8 @@ struct Serve {
     ephemeral: bool,
 
     /// What acknowledged data survives: the death of the process (os) or a power cut (fsync).
-    #[arg(long, value_enum, default_value_t = Durability::Os)]
-    durability: Durability,
+    #[arg(long, value_enum, default_value_t = DurabilityFlag::Os)]
+    durability: DurabilityFlag,
 
     /// A file of Kafka's configuration keys.
     #[arg(long, value_name = "server.properties")]
@@ -70,7 +70,7 @@ struct Serve {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Durability {
+enum DurabilityFlag {
     Os,
     Fsync,
 }
@@ -125,14 +125,22 @@ impl Serve {
             write_port(path, broker.address().port())?;
         }
         println!("oncelog is ready on {}", broker.bootstrap_servers());
-        runtime.block_on(signals.received());
+        let has_failed = runtime.block_on(async {
+            tokio::select! {
+                () = signals.received() => false,
+                () = broker.failed() => true,
+            }
+        });
         tracing::info!("stopping");
         broker.stop();
-        Ok(())
+        match has_failed {
+            true => Err("the disk did not keep what it was given; start again to recover".into()),
+            false => Ok(()),
+        }
     }
 
     fn to_config(&self) -> Result<Config, Box<dyn std::error::Error>> {
-        if self.durability == Durability::Fsync {
+        if self.durability == DurabilityFlag::Fsync {
             return Err("--durability fsync is not available in this version; use --durability os".into());
         }
         let mut config = Config::new();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use oncelog_log::Durability;
 use oncelog_node::config::{ConfigError, StaticConfig, Warning};
 
 /// Where the broker keeps its data.
@@ -40,13 +41,20 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// Where to keep data; `None` leaves it to the keys `log.dirs` and `log.dir`.
     pub storage: Option<Storage>,
+    /// What acknowledged data survives.
+    pub durability: Durability,
     properties: StaticConfig,
 }
 
 impl Config {
     /// A broker that takes everything from Kafka's configuration keys.
     pub fn new() -> Config {
-        Config { listeners: Vec::new(), storage: None, properties: StaticConfig::default() }
+        Config {
+            listeners: Vec::new(),
+            storage: None,
+            durability: Durability::Os,
+            properties: StaticConfig::default(),
+        }
     }
 
     /// A broker for tests: data in memory, any free port of the loopback address, groups that form without delay.

@@ -20,6 +20,7 @@ mod error;
 mod listener;
 mod output;
 mod shared;
+mod syncs;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -40,9 +41,11 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::listener::Listener;
 use crate::shared::{Limits, Shared};
+use crate::syncs::SyncThread;
 
 pub use config::{Config, ListenerConfig, Storage};
 pub use error::StartError;
+pub use oncelog_log::Durability;
 pub use oncelog_node::config::{ConfigError, Warning};
 
 /// How long a stopping broker waits for the answers that are on their way.
@@ -55,9 +58,11 @@ const MAINTENANCE_PERIOD: Duration = Duration::from_secs(5);
 pub struct Broker {
     addresses: Vec<SocketAddr>,
     bootstrap_servers: String,
-    stopping: watch::Sender<bool>,
+    stopping: Arc<watch::Sender<bool>>,
     runtime: Option<Runtime>,
-    maintenance: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
+    maintenance: Option<Maintenance>,
+    syncs: Option<SyncThread>,
+    failure: watch::Receiver<bool>,
     shared: Arc<Shared>,
 }
 
@@ -91,19 +96,38 @@ impl Broker {
         if !matches!(config.storage, Some(Storage::Ephemeral)) {
             properties.set("log.dirs", &directory.to_string_lossy())?;
         }
-        let options =
-            NodeOptions { properties, config: broker_config, disk, directory, random: Box::new(fill_random) };
+        let options = NodeOptions {
+            properties,
+            config: broker_config,
+            disk,
+            directory,
+            random: Box::new(fill_random),
+            durability: config.durability,
+        };
         let node = Arc::new(Node::open(options, clock.now())?);
         let shared = Arc::new(Shared::new(node, clock, limits));
         let (stopping, stop_seen) = watch::channel(false);
+        let stopping = Arc::new(stopping);
         let bootstrap_servers = bootstrap_servers(&listeners, &addresses);
         for listener in bound {
             runtime.spawn(listener::accept_all(listener, shared.clone(), stop_seen.clone()));
         }
         runtime.spawn(keep_time(shared.clone(), stop_seen));
+        let (failed, failure) = watch::channel(false);
         let maintenance =
-            Some(start_maintenance(shared.clone(), maintenance_period).map_err(StartError::Runtime)?);
-        Ok(Broker { addresses, bootstrap_servers, stopping, runtime: Some(runtime), maintenance, shared })
+            Maintenance::start(shared.clone(), maintenance_period).map_err(StartError::Runtime)?;
+        let syncs = SyncThread::start(shared.clone(), maintenance.hurry.clone(), stopping.clone(), failed)
+            .map_err(StartError::Runtime)?;
+        Ok(Broker {
+            addresses,
+            bootstrap_servers,
+            stopping,
+            runtime: Some(runtime),
+            maintenance: Some(maintenance),
+            syncs,
+            failure,
+            shared,
+        })
     }
 
     /// The address of the first listener.
@@ -121,6 +145,15 @@ impl Broker {
         &self.bootstrap_servers
     }
 
+    /// Waits until the broker can go on no more, because the disk refused to keep something. It takes no requests then, and
+    /// what it has acknowledged is there at the next start.
+    pub async fn failed(&self) {
+        if self.failure.clone().wait_for(|failed| *failed).await.is_err() {
+            // Nobody is there who could say so.
+            std::future::pending().await
+        }
+    }
+
     /// Stops taking requests, lets the answers under way go out, and closes the data so that the next start needs no recovery.
     pub fn stop(mut self) {
         self.shut_down();
@@ -135,11 +168,11 @@ impl Broker {
             let _ = tokio::time::timeout(DRAIN_PATIENCE, self.stopping.closed()).await;
         });
         runtime.shutdown_timeout(DRAIN_PATIENCE);
-        if let Some((stop, thread)) = self.maintenance.take() {
-            drop(stop);
-            if thread.join().is_err() {
-                tracing::error!("the maintenance thread had panicked");
-            }
+        drop(self.syncs.take());
+        drop(self.maintenance.take());
+        if self.shared.node.has_failed() {
+            tracing::error!("the data is left as it is; the next start recovers it");
+            return;
         }
         if let Err(error) = self.shared.node.close(self.shared.clock.now()) {
             tracing::error!("the data was not closed cleanly, the next start recovers it: {error}");
@@ -287,16 +320,31 @@ async fn keep_time(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
     }
 }
 
-/// Looks after the logs on a thread of its own, since that waits for the disk.
-fn start_maintenance(
-    shared: Arc<Shared>,
-    period: Duration,
-) -> std::io::Result<(mpsc::Sender<()>, JoinHandle<()>)> {
-    let (stop, stopped) = mpsc::channel();
-    let thread = std::thread::Builder::new().name("oncelog-maintain".into()).spawn(move || {
-        while stopped.recv_timeout(period) == Err(mpsc::RecvTimeoutError::Timeout) {
-            shared.node.maintain(shared.clock.now());
+/// Looks after the logs on a thread of its own, since that waits for the disk. Dropping it stops it.
+struct Maintenance {
+    /// Has it done now; false to stop it.
+    hurry: mpsc::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Maintenance {
+    fn start(shared: Arc<Shared>, period: Duration) -> std::io::Result<Maintenance> {
+        let (hurry, hurried) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("oncelog-maintain".into()).spawn(move || {
+            while let Ok(true) | Err(mpsc::RecvTimeoutError::Timeout) = hurried.recv_timeout(period) {
+                shared.node.maintain(shared.clock.now());
+            }
+        })?;
+        Ok(Maintenance { hurry, thread: Some(thread) })
+    }
+}
+
+impl Drop for Maintenance {
+    fn drop(&mut self) {
+        // If nobody receives it, the thread has ended.
+        let _ = self.hurry.send(false);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the maintenance thread had panicked");
         }
-    })?;
-    Ok((stop, thread))
+    }
 }

@@ -7,6 +7,8 @@ use oncelog_wire::{Now, Offset, Timestamp};
 
 use crate::disk::Disk;
 use crate::error::{AppendError, IoContext, LogError};
+use crate::flush::snapshot_path;
+use crate::journal::LogKey;
 use crate::log::{Log, Marker, Origin, Verification};
 use crate::producer_state::{EndedTransaction, Place};
 use crate::segment::{Segment, WriteFailure};
@@ -63,6 +65,11 @@ impl Log {
         if size > segment_bytes {
             return Err(AppendError::LargerThanSegment { size, segment_bytes });
         }
+        if let Some(max) = self.journal.as_ref().map(|journal| journal.max_batch_bytes())
+            && size as usize > max
+        {
+            return Err(AppendError::LargerThanJournal { size, max });
+        }
         let log_append_time = match header.timestamp_type() {
             TimestampType::LogAppendTime => header.max_timestamp(),
             TimestampType::CreateTime => Timestamp::NONE,
@@ -113,6 +120,10 @@ impl Log {
         }
     }
 
+    pub(crate) fn journal_key(&self) -> LogKey {
+        (self.topic_id, self.topic_partition.partition)
+    }
+
     fn check_online(&self) -> Result<(), LogError> {
         match self.is_offline {
             true => Err(LogError::Offline { path: self.directory.clone() }),
@@ -121,7 +132,12 @@ impl Log {
     }
 
     /// Writes a batch at the log's end, into a new segment where the active one should take no more.
-    fn write(&mut self, header: &BatchHeader, payload: &[u8], now: Timestamp) -> Result<Place, LogError> {
+    pub(crate) fn write(
+        &mut self,
+        header: &BatchHeader,
+        payload: &[u8],
+        now: Timestamp,
+    ) -> Result<Place, LogError> {
         let must_roll = match self.segments.last() {
             None => true,
             Some(active) => active.must_roll_before(header, &self.config, now),
@@ -134,6 +150,9 @@ impl Log {
         match active.append(header, payload, self.config.index_interval_bytes) {
             Ok(()) => {
                 self.bytes_since_checkpoint += header.size_in_bytes() as u64;
+                if let Some(journal) = &self.journal {
+                    journal.push(self.journal_key(), header.as_bytes(), payload, header.next_offset());
+                }
                 Ok(place)
             }
             Err(WriteFailure::Undone(error)) => Err(error),
@@ -164,13 +183,20 @@ impl Log {
         let disk = self.pool.disk();
         disk.create_directory(&self.directory).on("create", &self.directory)?;
         partition_metadata::write(disk, &self.directory, self.topic_id)?;
-        self.epochs.write(disk, &self.directory)
+        self.write_epochs()
+    }
+
+    /// Writes down where the leader epochs start.
+    pub(crate) fn write_epochs(&self) -> Result<(), LogError> {
+        self.epochs.write(self.pool.disk(), &self.directory, self.journal.is_some())
     }
 
     /// Writes a snapshot of the producers at the log's end.
     fn write_snapshot(&mut self) -> Result<(), LogError> {
-        let path =
-            self.directory.join(crate::segment::file_name(self.log_end_offset, producer_snapshot::EXTENSION));
+        if self.has_synced_snapshot_at_end() {
+            return Ok(());
+        }
+        let path = snapshot_path(self.log_end_offset, &self.directory);
         write_snapshot(self.pool.disk(), &path, &producer_snapshot::encode(&self.producers))?;
         if self.snapshots.last() != Some(&self.log_end_offset) {
             self.snapshots.push(self.log_end_offset);

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::disk::{Disk, DiskLock, EntryKind, FilePool, remove_tree, replace_file_durably};
 use crate::error::{IoContext, LogError};
+use crate::journal::{self, Journal, JournalReplay};
 use crate::log::{Log, LogPoints};
 use crate::meta_properties::MetaProperties;
 use crate::recovery::Opening;
@@ -28,6 +29,28 @@ const DELETE_SUFFIX: &str = "-delete";
 /// The longest name most file systems take.
 const MAX_NAME: usize = 255;
 
+/// What acknowledged data survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The death of the process.
+    Os,
+    /// A power cut.
+    Fsync {
+        /// The bytes of each of the journal's two files.
+        journal_file_bytes: u64,
+    },
+}
+
+impl Durability {
+    /// What survives a power cut, with a journal as large as it should be.
+    pub fn fsync() -> Durability {
+        Durability::Fsync { journal_file_bytes: JOURNAL_FILE_BYTES }
+    }
+}
+
+/// Large enough that checkpoints, which empty a file, are rare; small enough to be read quickly after a crash.
+const JOURNAL_FILE_BYTES: u64 = 64 << 20;
+
 /// How to open a data directory.
 #[derive(Clone, Debug)]
 pub struct DataDirOptions {
@@ -41,6 +64,8 @@ pub struct DataDirOptions {
     pub new_directory_id: Uuid,
     /// The most files that are kept open; ranges handed out to readers come on top.
     pub max_open_files: usize,
+    /// What acknowledged data is to survive from now on.
+    pub durability: Durability,
 }
 
 /// A log that the directory holds.
@@ -63,6 +88,9 @@ pub struct DataDir {
     opened: Mutex<BTreeSet<TopicPartition>>,
     /// What the checkpoint files say.
     points: Mutex<BTreeMap<TopicPartition, Points>>,
+    /// What the journal has above the recovery points, until all logs have been recovered.
+    replay: Mutex<Option<JournalReplay>>,
+    journal: Option<Arc<Journal>>,
     _lock: DiskLock,
 }
 
@@ -92,6 +120,15 @@ impl DataDir {
         };
         disk.sync_directory(root).on("sync", root)?;
         let points = read_points(&*disk, root)?;
+        let must_replay = properties.is_journaled && !was_clean;
+        let replay =
+            must_replay.then(|| JournalReplay::read(&*disk, root, properties.journal_era)).transpose()?;
+        let journal = match options.durability {
+            Durability::Os => None,
+            Durability::Fsync { journal_file_bytes } => {
+                Some(Arc::new(Journal::open(&*disk, root, journal_file_bytes)?))
+            }
+        };
         Ok(DataDir {
             root: root.to_owned(),
             pool: Arc::new(FilePool::new(disk, options.max_open_files)),
@@ -99,6 +136,8 @@ impl DataDir {
             was_clean,
             opened: Mutex::default(),
             points: Mutex::new(points),
+            replay: Mutex::new(replay),
+            journal,
             _lock: lock,
         })
     }
@@ -121,6 +160,37 @@ impl DataDir {
     /// Whether the last to use it has closed it.
     pub fn was_clean(&self) -> bool {
         self.was_clean
+    }
+
+    /// The journal, where acknowledged data has to survive a power cut.
+    pub fn journal(&self) -> Option<&Arc<Journal>> {
+        self.journal.as_ref()
+    }
+
+    /// Whether records may be lost that were not acknowledged but for being part of a transaction.
+    pub fn may_have_lost_records(&self) -> bool {
+        self.properties.is_journaled && !self.was_clean
+    }
+
+    /// Whether [`DataDir::settle`] has something to do.
+    pub fn must_be_settled(&self) -> bool {
+        self.properties.is_journaled || self.journal.is_some()
+    }
+
+    /// Ends the recovery: has to be given all logs, which have been opened and checkpointed. From here on the directory
+    /// promises what it was opened with, and the journal, if there is one, starts anew.
+    pub fn settle(&self, points: impl Iterator<Item = LogPoints>) -> Result<(), LogError> {
+        self.write_checkpoints(points)?;
+        let journal_era = self.properties.journal_era + 1;
+        let is_journaled = self.journal.is_some();
+        let properties = MetaProperties { is_journaled, journal_era, ..self.properties.clone() };
+        properties.write(self.pool.disk(), &self.root)?;
+        *self.replay.lock() = None;
+        match &self.journal {
+            Some(journal) => journal.begin(journal_era),
+            None => journal::remove(self.pool.disk(), &self.root)?,
+        }
+        Ok(())
     }
 
     /// The logs that are there. Leftovers of deleted ones are removed.
@@ -162,6 +232,12 @@ impl DataDir {
             is_clean: self.was_clean && is_first,
             recovery_point: points.recovery_point,
             log_start_offset: points.log_start_offset,
+            entries: self
+                .replay
+                .lock()
+                .as_ref()
+                .map(|replay| replay.take((topic_id, topic_partition.partition))),
+            journal: self.journal.clone(),
         };
         let log = opening.open(now)?;
         if log.recovery_point < points.recovery_point {

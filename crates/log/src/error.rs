@@ -50,6 +50,19 @@ impl LogError {
     pub fn code(&self) -> ErrorCode {
         ErrorCode::KafkaStorageError
     }
+
+    /// Whether it may work when it is tried again: there was no room, or too many files were open. Never so for a sync:
+    /// what could not be synced is not tried again by the operating system.
+    pub fn may_pass(&self) -> bool {
+        let LogError::Io { action, source, .. } = self else { return false };
+        let no_file_left = source.raw_os_error().is_some_and(|code| {
+            [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
+                .iter()
+                .any(|errno| errno.raw_os_error() == code)
+        });
+        let no_room_left = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        !action.starts_with("sync") && (no_room_left || no_file_left)
+    }
 }
 
 /// Names the action and the file of an I/O error.
@@ -112,6 +125,14 @@ pub enum AppendError {
         /// The bytes of a segment.
         segment_bytes: u32,
     },
+    /// The batch does not fit into the journal.
+    #[error("a batch of {size} bytes is larger than the journal takes, {max}")]
+    LargerThanJournal {
+        /// The bytes of the batch.
+        size: u32,
+        /// The most bytes a batch may have.
+        max: usize,
+    },
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] LogError),
@@ -125,7 +146,9 @@ impl AppendError {
             AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
             AppendError::InvalidTransactionState { .. } => ErrorCode::InvalidTxnState,
             AppendError::TransactionCoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
-            AppendError::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
+            AppendError::LargerThanSegment { .. } | AppendError::LargerThanJournal { .. } => {
+                ErrorCode::RecordListTooLarge
+            }
             AppendError::Storage(error) => error.code(),
         }
     }

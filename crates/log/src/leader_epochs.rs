@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use oncelog_wire::{LeaderEpoch, Offset};
 
 use crate::checkpoint;
-use crate::disk::{Disk, replace_file};
+use crate::disk::{Disk, replace_file, replace_file_durably};
 use crate::error::{IoContext, LogError};
 
 pub(crate) const FILE_NAME: &str = "leader-epoch-checkpoint";
@@ -47,10 +47,12 @@ impl LeaderEpochs {
         Ok(epochs)
     }
 
-    pub(crate) fn write(&self, disk: &dyn Disk, directory: &Path) -> Result<(), LogError> {
+    /// Writes the checkpoint; durably, where it has to survive a power cut.
+    pub(crate) fn write(&self, disk: &dyn Disk, directory: &Path, is_durable: bool) -> Result<(), LogError> {
         let path = path(directory);
         let lines = self.0.iter().map(|entry| format!("{} {}", entry.epoch, entry.start_offset));
-        replace_file(disk, &path, &checkpoint::content(lines)).on("write", &path)
+        let replace = if is_durable { replace_file_durably } else { replace_file };
+        replace(disk, &path, &checkpoint::content(lines)).on("write", &path)
     }
 
     pub(crate) fn latest(&self) -> Option<EpochStart> {

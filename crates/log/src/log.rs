@@ -11,6 +11,7 @@ use oncelog_wire::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, To
 
 use crate::LogConfig;
 use crate::disk::FilePool;
+use crate::journal::Journal;
 use crate::leader_epochs::LeaderEpochs;
 use crate::producer_state::{Place, ProducerStates};
 use crate::segment::Segment;
@@ -20,6 +21,8 @@ use crate::segment::Segment;
 #[derive(Debug)]
 pub struct Log {
     pub(crate) pool: Arc<FilePool>,
+    /// Where appends go as well, if they have to survive a power cut.
+    pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) topic_partition: TopicPartition,
     pub(crate) topic_id: Uuid,
     pub(crate) directory: PathBuf,
@@ -37,6 +40,8 @@ pub struct Log {
     pub(crate) log_end_offset: Offset,
     /// All below is on the device, indexes and a producer snapshot included.
     pub(crate) recovery_point: Offset,
+    /// The recovery point before that, which has been written down.
+    pub(crate) settled_point: Offset,
     pub(crate) bytes_since_checkpoint: u64,
     /// How often files have been made or renamed since the directory was last synced.
     pub(crate) directory_changes: u32,
@@ -149,6 +154,18 @@ impl Log {
         self.leader_epoch
     }
 
+    /// Notes that all below an offset is on the device. Only a log with a journal has to be told.
+    pub fn advance_high_watermark(&mut self, synced: Offset) {
+        self.high_watermark = self.high_watermark.max(synced.min(self.log_end_offset));
+        self.settle_last_stable();
+    }
+
+    /// Whether the transaction that a producer has open here would still be known after a power cut.
+    pub fn is_open_transaction_safe(&self, producer_id: ProducerId) -> bool {
+        let first = self.producers.open_transaction_start(producer_id);
+        first.is_some_and(|first| first < self.high_watermark)
+    }
+
     /// Whether this incarnation of a producer has a transaction open here.
     pub fn has_open_transaction(&self, producer_id: ProducerId, epoch: ProducerEpoch) -> bool {
         self.producers.has_open_transaction(producer_id, epoch)
@@ -199,15 +216,27 @@ impl Log {
         }
     }
 
-    /// Lets readers see what has been written. Whatever they need to read it must be in place.
+    /// Takes note of what has been written, and lets readers see it unless it has to be synced first. Whatever they need
+    /// to read it must be in place.
     pub(crate) fn publish(&mut self, log_end_offset: Offset) {
         self.log_end_offset = log_end_offset;
-        self.high_watermark = log_end_offset;
-        self.producers.advance_high_watermark(log_end_offset);
+        if self.journal.is_none() {
+            self.high_watermark = log_end_offset;
+        }
+        self.settle_last_stable();
+    }
+
+    fn settle_last_stable(&mut self) {
+        let high_watermark = self.high_watermark;
+        self.producers.advance_high_watermark(high_watermark);
         self.last_stable = match self.producers.first_unstable_offset() {
-            Some((offset, place)) if offset > self.log_start_offset => Bound { offset, place },
-            Some(_) => Bound { offset: self.log_start_offset, place: None },
-            None => Bound { offset: self.high_watermark, place: None },
+            Some((offset, place)) if offset > self.log_start_offset && offset < high_watermark => {
+                Bound { offset, place }
+            }
+            Some((offset, _)) if offset < high_watermark => {
+                Bound { offset: self.log_start_offset, place: None }
+            }
+            _ => Bound { offset: high_watermark, place: None },
         };
     }
 

@@ -29,10 +29,10 @@ pub(crate) struct LogFiles {
 #[derive(Debug)]
 pub(crate) struct SegmentFiles {
     pub(crate) base_offset: Offset,
-    log: u64,
-    offset_index: Option<u64>,
-    time_index: Option<u64>,
-    transaction_index: Option<u64>,
+    pub(crate) log: u64,
+    pub(crate) offset_index: Option<u64>,
+    pub(crate) time_index: Option<u64>,
+    pub(crate) transaction_index: Option<u64>,
 }
 
 impl LogFiles {

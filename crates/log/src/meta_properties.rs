@@ -1,5 +1,5 @@
-//! `meta.properties`: whose data directory it is (`MetaProperties`, version 1), with two keys of our own that tell it
-//! from one of Apache Kafka.
+//! `meta.properties`: whose data directory it is (`MetaProperties`, version 1), with keys of our own that tell it
+//! from one of Apache Kafka, and what it promises.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,14 +17,19 @@ const FILE_NAME: &str = "meta.properties";
 const KAFKA_VERSION: &str = "1";
 const ONCELOG_VERSION: &str = "1";
 
-/// What acknowledged data has survived: a crash of the process.
-const DURABILITY: &str = "os";
+/// What acknowledged data survives, as the file says it.
+const OS: &str = "os";
+const FSYNC: &str = "fsync";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MetaProperties {
     pub(crate) cluster_id: String,
     pub(crate) directory_id: Uuid,
     pub(crate) node_id: i32,
+    /// Whether what is above the recovery points is in the journal.
+    pub(crate) is_journaled: bool,
+    /// The era of the journal; 0 before the first.
+    pub(crate) journal_era: u64,
 }
 
 impl MetaProperties {
@@ -46,13 +51,20 @@ impl MetaProperties {
                         .unwrap_or_else(|| options.new_cluster_id.to_string()),
                     directory_id: options.new_directory_id,
                     node_id: options.node_id,
+                    is_journaled: false,
+                    journal_era: 0,
                 };
-                let text = properties.to_text();
-                replace_file_durably(disk, &path, text.as_bytes()).on("write", &path)?;
+                properties.write(disk, root)?;
                 Ok(properties)
             }
             Err(error) => Err(error).on("read", &path),
         }
+    }
+
+    /// Puts the file in place of what is there.
+    pub(crate) fn write(&self, disk: &dyn Disk, root: &Path) -> Result<(), LogError> {
+        let path = root.join(FILE_NAME);
+        replace_file_durably(disk, &path, self.to_text().as_bytes()).on("write", &path)
     }
 
     fn parse(path: &Path, text: &str, options: &DataDirOptions) -> Result<MetaProperties, LogError> {
@@ -73,9 +85,17 @@ impl MetaProperties {
         if get("version")? != KAFKA_VERSION {
             return Err(invalid(format!("version {} is not supported", get("version")?)));
         }
-        if get("oncelog.durability")? != DURABILITY {
-            return Err(invalid(format!("durability {} is not supported", get("oncelog.durability")?)));
-        }
+        let is_journaled = match get("oncelog.durability")? {
+            OS => false,
+            FSYNC => true,
+            other => return Err(invalid(format!("durability {other} is not supported"))),
+        };
+        let journal_era = match keys.get("oncelog.journal.era") {
+            None => 0,
+            Some(era) => {
+                era.parse().map_err(|_| invalid(format!("oncelog.journal.era={era} is no number")))?
+            }
+        };
         let cluster_id = get("cluster.id")?;
         if let Some(expected) = &options.expected_cluster_id
             && expected != cluster_id
@@ -89,14 +109,17 @@ impl MetaProperties {
         let directory_id = get("directory.id")?;
         let directory_id = Uuid::parse(directory_id)
             .ok_or_else(|| invalid(format!("directory.id={directory_id} is no id")))?;
-        Ok(MetaProperties { cluster_id: cluster_id.to_owned(), directory_id, node_id: options.node_id })
+        let (cluster_id, node_id) = (cluster_id.to_owned(), options.node_id);
+        Ok(MetaProperties { cluster_id, directory_id, node_id, is_journaled, journal_era })
     }
 
     fn to_text(&self) -> String {
-        let MetaProperties { cluster_id, directory_id, node_id } = self;
+        let MetaProperties { cluster_id, directory_id, node_id, is_journaled, journal_era } = self;
+        let durability = if *is_journaled { FSYNC } else { OS };
         format!(
             "# Written by oncelog.\ncluster.id={cluster_id}\ndirectory.id={directory_id}\nnode.id={node_id}\n\
-             version={KAFKA_VERSION}\noncelog.version={ONCELOG_VERSION}\noncelog.durability={DURABILITY}\n"
+             version={KAFKA_VERSION}\noncelog.version={ONCELOG_VERSION}\noncelog.durability={durability}\n\
+             oncelog.journal.era={journal_era}\n"
         )
     }
 }

@@ -261,6 +261,12 @@ impl ProducerStates {
             .is_some_and(|state| state.has_open_transaction() && state.epoch == epoch)
     }
 
+    /// Where the open transaction of the producer starts.
+    pub(crate) fn open_transaction_start(&self, producer_id: ProducerId) -> Option<Offset> {
+        let state = self.producers.get(&producer_id)?;
+        state.has_open_transaction().then_some(state.transaction_first_offset)
+    }
+
     /// Forgets the producers that have been silent for so long; never one with an open transaction.
     pub(crate) fn expire(&mut self, now: Timestamp, expiration_ms: i64) {
         self.producers.retain(|_, state| !is_expired(state, now, expiration_ms));

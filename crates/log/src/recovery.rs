@@ -8,19 +8,21 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use oncelog_records::{BatchHeader, BatchView, EndTransactionMarker};
+use oncelog_records::{BatchError, BatchHeader, BatchView, EndTransactionMarker};
 use oncelog_wire::{LeaderEpoch, Now, Offset, Timestamp, TopicPartition, Uuid};
 
 use crate::append::index_ended;
 use crate::batch_file::Found;
 use crate::disk::{FilePool, read_file};
 use crate::error::{IoContext, LogError, ReadError};
+use crate::journal::{Journal, JournalEntries};
+use crate::journaled::Cut;
 use crate::leader_epochs::LeaderEpochs;
 use crate::log::{Bound, Log, Marker};
 use crate::log_files::LogFiles;
 use crate::producer_state::{Place, ProducerStates};
 use crate::segment::{Segment, file_name};
-use crate::{LogConfig, partition_metadata, producer_snapshot};
+use crate::{LogConfig, journaled, partition_metadata, producer_snapshot};
 
 /// More than a snapshot of ten million producers has.
 const MAX_SNAPSHOT_BYTES: u64 = 512 << 20;
@@ -37,26 +39,40 @@ pub(crate) struct Opening {
     pub(crate) is_clean: bool,
     pub(crate) recovery_point: Offset,
     pub(crate) log_start_offset: Offset,
+    /// What the journal has, where that is what counts above the recovery point.
+    pub(crate) entries: Option<JournalEntries>,
+    /// The journal that takes what is appended from now on.
+    pub(crate) journal: Option<Arc<Journal>>,
 }
 
 impl Opening {
     /// Opens the log. Where there is no directory it is empty, and nothing is made.
-    pub(crate) fn open(self, now: Now) -> Result<Log, LogError> {
+    pub(crate) fn open(mut self, now: Now) -> Result<Log, LogError> {
         let disk = self.pool.shared_disk();
         let mut files = LogFiles::default();
         let mut epochs = LeaderEpochs::default();
+        let mut cut = Cut::default();
         match disk.list(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             entries => {
                 files = LogFiles::sort_out(&*disk, &self.directory, entries.on("list", &self.directory)?)?;
                 self.check_topic_id()?;
-                epochs = LeaderEpochs::read(&*disk, &self.directory)?;
+                epochs = self.read_epochs()?;
+                if self.entries.is_some() {
+                    cut = journaled::cut(&mut files, &self, now.wall)?;
+                }
             }
         }
+        if self.entries.is_some() && files.segments.is_empty() {
+            // All below the recovery point has been deleted, if there was any. Its offsets must not come again.
+            self.log_start_offset = self.log_start_offset.max(self.recovery_point);
+        }
+        let recovery_point = self.recovery_point;
         let has_segments = !files.segments.is_empty();
         let mut log = Log {
             leader_epoch: LeaderEpoch(0),
             pool: self.pool,
+            journal: None,
             topic_partition: self.topic_partition,
             topic_id: self.topic_id,
             directory: self.directory,
@@ -70,18 +86,41 @@ impl Opening {
             last_stable: Bound { offset: Offset::ZERO, place: None },
             log_end_offset: Offset::ZERO,
             recovery_point: self.recovery_point,
+            settled_point: self.recovery_point,
             bytes_since_checkpoint: 0,
-            directory_changes: u32::from(has_segments && !self.is_clean),
+            directory_changes: u32::from(match self.entries {
+                Some(_) => cut.is_change,
+                None => has_segments && !self.is_clean,
+            }),
             is_offline: false,
         };
         let mut scanned = log.open_segments(&files, self.is_clean, now.wall)?;
-        log.settle_start(&mut scanned)?;
-        log.settle_epochs(scanned.is_cut)?;
-        log.load_producers(scanned.indexed_from.unwrap_or(log.log_end_offset))?;
+        if self.entries.is_none() {
+            log.settle_start(&mut scanned)?;
+            log.settle_epochs(scanned.is_cut)?;
+        }
+        log.load_producers(scanned.indexed_from.unwrap_or(log.log_end_offset), self.entries.is_some())?;
         log.keep_indexes(scanned.indexed_from)?;
+        if let Some(entries) = &self.entries {
+            scanned.is_cut |= log.replay_journal(entries, recovery_point, cut, now.wall)?;
+            log.settle_start(&mut scanned)?;
+            log.settle_epochs(scanned.is_cut)?;
+        }
         log.producers.expire(now.wall, log.config.producer_id_expiration_ms);
         log.publish(log.log_end_offset);
+        log.journal = self.journal;
         Ok(log)
+    }
+
+    /// The leader epochs; after a power cut the file may be torn, and then the batches tell them.
+    fn read_epochs(&self) -> Result<LeaderEpochs, LogError> {
+        match LeaderEpochs::read(self.pool.disk(), &self.directory) {
+            Err(LogError::Invalid { path, reason }) if self.entries.is_some() => {
+                tracing::warn!("{}: {reason}; doing without", path.display());
+                Ok(LeaderEpochs::default())
+            }
+            epochs => epochs,
+        }
     }
 
     fn check_topic_id(&self) -> Result<(), LogError> {
@@ -295,19 +334,21 @@ impl Log {
         }
         is_news |= self.epochs.truncate_start(self.log_start_offset);
         match is_news && !self.segments.is_empty() {
-            true => self.epochs.write(self.pool.disk(), &self.directory),
+            true => self.write_epochs(),
             false => Ok(()),
         }
     }
 
     /// Takes the newest sound snapshot that is not beyond `limit`, and replays what follows it.
-    fn load_producers(&mut self, limit: Offset) -> Result<(), LogError> {
+    fn load_producers(&mut self, limit: Offset, is_journaled: bool) -> Result<(), LogError> {
         let mut from = self.segments.first().map_or(self.log_end_offset, |first| first.base_offset);
         let mut is_loaded = false;
         for offset in std::mem::take(&mut self.snapshots).into_iter().rev() {
             let path = self.directory.join(file_name(offset, producer_snapshot::EXTENSION));
-            if offset > self.log_end_offset {
+            // After a power cut what cannot be used now may be torn, and must not be taken for sound later.
+            if offset > self.log_end_offset || is_journaled && offset > limit {
                 self.pool.disk().remove_file(&path).on("remove", &path)?;
+                self.directory_changes += 1;
                 continue;
             }
             if offset <= limit && !is_loaded {
@@ -422,27 +463,30 @@ fn walk_batches(segment: &mut Segment, length: u32, take: &mut Take<'_>) -> Resu
 
 /// Reads the marker of a control batch; nothing where it is empty, or no transaction marker.
 fn read_marker(segment: &Segment, found: &Found) -> Result<Option<Marker>, ReadError> {
-    if found.header.record_count() == 0 {
-        return Ok(None);
-    }
     let bytes = segment.batches.read_batch(found)?;
-    let marker = BatchView::parse(&bytes).and_then(|batch| EndTransactionMarker::parse(&batch));
-    match marker {
-        Ok(marker) => Ok(Some(Marker {
-            producer_id: found.header.producer_id(),
-            producer_epoch: found.header.producer_epoch(),
-            kind: marker.kind,
-            coordinator_epoch: marker.coordinator_epoch,
-            transaction_version: 0,
-        })),
-        Err(error) => {
-            tracing::error!("{}", segment.batches.corrupt(found.position, error.to_string()));
-            Ok(None)
-        }
-    }
+    let marker = BatchView::parse(&bytes).and_then(|batch| marker_of(&batch));
+    Ok(marker.unwrap_or_else(|error| {
+        tracing::error!("{}", segment.batches.corrupt(found.position, error.to_string()));
+        None
+    }))
 }
 
-fn into_log_error(error: ReadError) -> LogError {
+/// The marker that a control batch is; nothing where it is empty.
+pub(crate) fn marker_of(batch: &BatchView<'_>) -> Result<Option<Marker>, BatchError> {
+    if batch.record_count() == 0 {
+        return Ok(None);
+    }
+    let marker = EndTransactionMarker::parse(batch)?;
+    Ok(Some(Marker {
+        producer_id: batch.producer_id(),
+        producer_epoch: batch.producer_epoch(),
+        kind: marker.kind,
+        coordinator_epoch: marker.coordinator_epoch,
+        transaction_version: 0,
+    }))
+}
+
+pub(crate) fn into_log_error(error: ReadError) -> LogError {
     match error {
         ReadError::Storage(error) => error,
         ReadError::Corrupt { path, position, reason } => {

@@ -48,7 +48,11 @@ impl Log {
     pub fn maintain(&mut self, now: Now) -> Result<Garbage, LogError> {
         self.producers.expire(now.wall, self.config.producer_id_expiration_ms);
         if self.config.is_deleting {
+            // What is not synced yet is not old either.
+            let synced = self.segments.partition_point(|segment| segment.base_offset < self.high_watermark);
+            let is_all_synced = self.high_watermark == self.log_end_offset;
             let count = self.segments_out_of_retention(now.wall);
+            let count = count.min(if is_all_synced { synced } else { synced.saturating_sub(1) });
             if count > 0 && count == self.segments.len() {
                 self.roll(now.wall)?;
             }
@@ -107,7 +111,7 @@ impl Log {
         }
         self.log_start_offset = offset;
         if self.epochs.truncate_start(offset) && !self.segments.is_empty() {
-            self.epochs.write(self.pool.disk(), &self.directory)?;
+            self.write_epochs()?;
         }
         self.publish(self.log_end_offset);
         Ok(())
@@ -115,9 +119,14 @@ impl Log {
 
     /// Takes the segments out of the log that end before its start; never the active one.
     fn drop_segments_before_start(&mut self) -> Result<Garbage, LogError> {
+        // After a power cut the state of the producers comes from a snapshot at the recovery point or before, and what follows.
+        let deletable = match self.journal {
+            Some(_) => self.log_start_offset.min(self.settled_point),
+            None => self.log_start_offset,
+        };
         let count = match self.segments.len() {
             0 => 0,
-            len => self.segments[1..len].partition_point(|next| next.base_offset <= self.log_start_offset),
+            len => self.segments[1..len].partition_point(|next| next.base_offset <= deletable),
         };
         let mut paths = Vec::new();
         for _ in 0..count {

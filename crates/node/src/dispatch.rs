@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use oncelog_wire::{
-    ApiKey, DecodeError, Now, Reader, Request, RequestHeader, Str, Writer, api_versions, encode_response,
+    ApiKey, DecodeError, ErrorCode, Now, Reader, Request, RequestHeader, Str, Writer, api_versions,
+    encode_response, produce,
 };
 
 use crate::Node;
 use crate::api;
 use crate::context::{Connection, Context};
 use crate::reply::{Answer, Frame, Later, Reply, Signal, Wait};
+use crate::syncs::Progress;
 
 /// The versions of one API that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +107,11 @@ pub(crate) fn handle(node: &Node, connection: &Connection, frame: Bytes, now: No
     }
     let client_id = header.client_id.unwrap_or(Str::EMPTY);
     let context = Context { connection, api_version: head.version, client_id, now };
-    match run(node, &context, head, &mut reader) {
+    let reply = run(node, &context, head, &mut reader);
+    if let Some(syncs) = &node.syncs {
+        syncs.announce();
+    }
+    match reply {
         Ok(reply) => reply,
         Err(error) => close(format!("a {key} request of version {} cannot be read: {error}", head.version)),
     }
@@ -123,15 +129,53 @@ fn serve<R: Request + 'static>(
     handler: fn(&Node, &Context<'_>, R) -> Answer<R::Response>,
 ) -> Result<Reply, DecodeError>
 where
-    R::Response: 'static,
+    R::Response: Send + 'static,
 {
     let request = R::decode(body, head.version)?;
+    let is_overloaded = || node.syncs.as_ref().is_some_and(|syncs| syncs.is_overloaded());
     Ok(match handler(node, context, request) {
-        Answer::Now(response) => Reply::Send(head.encode::<R>(&response)),
-        Answer::Later(later) => Reply::Wait(Box::new(Encoded::<R> { head, later })),
+        Answer::Now(response) => when_synced::<R>(node, head, Some(response)),
+        Answer::Early(response) if is_overloaded() => when_synced::<R>(node, head, Some(response)),
+        Answer::Early(response) => Reply::Send(head.encode::<R>(&response)),
+        Answer::Later(later) => Reply::Wait(Box::new(Encoded::<R> {
+            head,
+            signal: later.signal().clone(),
+            stage: Stage::Coming(later),
+        })),
+        Answer::Silent if is_overloaded() => when_synced::<R>(node, head, None),
         Answer::Silent => Reply::Silent,
         Answer::Close(reason) => Reply::Close(reason.into()),
     })
+}
+
+/// Whether answers show nothing that is not synced: what was read below a watermark, or nothing of the kind.
+fn shows_only_what_is_synced(key: ApiKey) -> bool {
+    matches!(key, ApiKey::Fetch | ApiKey::ListOffsets | ApiKey::ApiVersions)
+}
+
+/// Sends an answer, or nothing where there is none, once all is synced that had been appended when it was made.
+fn when_synced<R: Request + 'static>(node: &Node, head: Head, response: Option<R::Response>) -> Reply
+where
+    R::Response: Send + 'static,
+{
+    let position = position(node, head.key);
+    let is_synced = node.syncs.as_ref().is_none_or(|syncs| syncs.progress(position) == Progress::Synced);
+    match response {
+        Some(response) if is_synced => Reply::Send(head.encode::<R>(&response)),
+        None if is_synced => Reply::Silent,
+        response => {
+            let stage = Stage::Unsynced { response, position, is_registered: false };
+            Reply::Wait(Box::new(Encoded::<R> { head, signal: Arc::default(), stage }))
+        }
+    }
+}
+
+/// What has to be synced before an answer leaves that is made now.
+fn position(node: &Node, key: ApiKey) -> u64 {
+    match &node.syncs {
+        Some(syncs) if !shows_only_what_is_synced(key) => syncs.journal().appended(),
+        _ => 0,
+    }
 }
 
 impl Head {
@@ -143,19 +187,64 @@ impl Head {
 /// A typed answer in waiting that will be encoded.
 struct Encoded<R: Request> {
     head: Head,
-    later: Box<dyn Later<R::Response>>,
+    signal: Arc<Signal>,
+    stage: Stage<R::Response>,
 }
 
-impl<R: Request> Wait for Encoded<R> {
+/// What an answer waits for.
+enum Stage<R> {
+    /// That there is one.
+    Coming(Box<dyn Later<R>>),
+    /// That all is synced that it may speak of.
+    Unsynced { response: Option<R>, position: u64, is_registered: bool },
+}
+
+impl<R: Request> Wait for Encoded<R>
+where
+    R::Response: Send + 'static,
+{
     fn signal(&self) -> &Arc<Signal> {
-        self.later.signal()
+        &self.signal
     }
 
     fn deadline(&self) -> Option<Duration> {
-        self.later.deadline()
+        match &self.stage {
+            Stage::Coming(later) => later.deadline(),
+            Stage::Unsynced { .. } => None,
+        }
     }
 
     fn poll(&mut self, node: &Node, now: Now) -> Option<Frame> {
-        self.later.poll(node, now).map(|response| self.head.encode::<R>(&response))
+        if let Stage::Coming(later) = &mut self.stage {
+            let response = Some(later.poll(node, now)?);
+            let position = position(node, self.head.key);
+            self.stage = Stage::Unsynced { response, position, is_registered: false };
+        }
+        let Stage::Unsynced { response, position, is_registered } = &mut self.stage else { return None };
+        let progress = node.syncs.as_ref().map_or(Progress::Synced, |syncs| syncs.progress(*position));
+        match (progress, &node.syncs) {
+            (Progress::Waiting, Some(syncs)) => {
+                if !std::mem::replace(is_registered, true) {
+                    syncs.wake_at(*position, &self.signal);
+                }
+                return None;
+            }
+            (Progress::Failed, _) if !refuse_for_storage(response) => *response = None,
+            _ => {}
+        }
+        // Where there is nothing to be said the client finds that its connection ends.
+        Some(response.take().map_or_else(Frame::new, |response| self.head.encode::<R>(&response)))
+    }
+}
+
+/// Turns an answer into one that says that the storage has failed, if it is one that can.
+fn refuse_for_storage<T: 'static>(response: &mut Option<T>) -> bool {
+    let response: Option<&mut dyn std::any::Any> = response.as_mut().map(|response| response as _);
+    match response.and_then(|response| response.downcast_mut::<produce::Response>()) {
+        Some(response) => {
+            api::produce::refuse(response, ErrorCode::KafkaStorageError);
+            true
+        }
+        None => false,
     }
 }

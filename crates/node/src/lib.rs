@@ -15,6 +15,7 @@ mod host;
 mod partition;
 mod random;
 mod reply;
+mod syncs;
 mod topics;
 
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use oncelog_coordinator::metadata::config::{BrokerConfig, StaticConfig};
-use oncelog_log::{Appended, DataDir, DataDirOptions, Disk, LogError, Marker};
+use oncelog_log::{Appended, DataDir, DataDirOptions, Disk, Durability, LogError, Marker};
 use oncelog_wire::{ErrorCode, Now, Str, TopicPartition, Uuid};
 use parking_lot::Mutex;
 
@@ -35,6 +36,7 @@ use crate::host::metadata::Metadata;
 use crate::host::transactions::Transactions;
 use crate::partition::Partition;
 use crate::random::Random;
+use crate::syncs::Syncs;
 use crate::topics::{CONSUMER_OFFSETS, Topics};
 
 pub use context::{Connection, Context};
@@ -59,6 +61,8 @@ pub struct NodeOptions {
     pub directory: PathBuf,
     /// Where random ids come from.
     pub random: FillRandom,
+    /// What acknowledged data survives.
+    pub durability: Durability,
 }
 
 /// A broker without sockets, threads and clocks.
@@ -72,6 +76,8 @@ pub struct Node {
     pub(crate) transactions: Transactions,
     pub(crate) groups: Groups,
     pub(crate) data: DataDir,
+    /// None where data need not survive a power cut.
+    pub(crate) syncs: Option<Syncs>,
     random: Random,
     timer: Arc<Signal>,
     /// The deadline that the shell was last told, in nanoseconds.
@@ -92,6 +98,7 @@ impl Node {
             new_cluster_id: Uuid::from_random(random.bytes()),
             new_directory_id: Uuid::from_random(random.bytes()),
             max_open_files: MAX_OPEN_FILES,
+            durability: options.durability,
         };
         let data = DataDir::open(options.disk, &options.directory, data_options)?;
         let topics = Topics::default();
@@ -110,12 +117,15 @@ impl Node {
             metadata,
             transactions,
             groups,
+            syncs: data.journal().cloned().map(Syncs::new),
             data,
             random,
             timer: Arc::default(),
             armed: AtomicU64::new(u64::MAX),
         };
+        host::maintenance::settle(&node)?;
         node.transactions.recover(&node, now);
+        node.sync()?;
         Ok(node)
     }
 
@@ -143,6 +153,9 @@ impl Node {
     pub fn tick(&self, now: Now) {
         self.transactions.tick(self, now);
         self.groups.tick(self, now);
+        if let Some(syncs) = &self.syncs {
+            syncs.announce();
+        }
     }
 
     /// Looks after the logs: retention, producers that expired, checkpoints. Waits for the disk.

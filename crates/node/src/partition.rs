@@ -65,6 +65,13 @@ impl Partition {
         Ok(appended)
     }
 
+    /// Notes that all below an offset has been synced, and wakes those who waited for it.
+    pub fn advance(&self, synced: Offset) {
+        let mut state = self.lock();
+        state.log.advance_high_watermark(synced);
+        state.wake();
+    }
+
     /// Marks the topic as gone and lets those who wait see it.
     pub fn mark_deleted(&self) {
         let mut state = self.lock();

@@ -20,6 +20,8 @@ pub type Frame = Vec<Chunk>;
 pub enum Answer<R> {
     /// The response.
     Now(R),
+    /// The response, which may leave before what it speaks of would survive a power cut.
+    Early(R),
     /// The response comes when something happens, or at a deadline.
     Later(Box<dyn Later<R>>),
     /// No response belongs on the wire (acks=0).

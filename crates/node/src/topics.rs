@@ -18,6 +18,8 @@ pub const TRANSACTION_STATE: Str = Str::from_static("__transaction_state");
 pub const CONSUMER_OFFSETS: Str = Str::from_static("__consumer_offsets");
 /// The log of topics, configs and producer-id blocks; clients do not see it.
 pub const CLUSTER_METADATA: Str = Str::from_static("__cluster_metadata");
+/// The id Kafka gives the topic of the metadata log.
+pub const CLUSTER_METADATA_ID: Uuid = Uuid([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 
 /// A topic and its partitions.
 pub struct Topic {

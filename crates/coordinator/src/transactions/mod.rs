@@ -78,7 +78,11 @@ pub enum Event<'a> {
         topic: &'a str,
     },
     /// The whole log has been applied. Comes once, before anything else.
-    Loaded,
+    Loaded {
+        /// Whether records of open transactions may have been lost although their producers were told that they are
+        /// stored. Such transactions must not be committed.
+        is_after_power_cut: bool,
+    },
     /// A deadline has come.
     Tick,
 }
@@ -193,7 +197,7 @@ impl Coordinator {
                 self.markers_written(&markers, failed, now, &mut output)
             }
             Event::TopicDeleted { topic } => self.topic_deleted(topic, now, &mut output),
-            Event::Loaded => self.loaded(now, &mut output),
+            Event::Loaded { is_after_power_cut } => self.loaded(is_after_power_cut, now, &mut output),
             Event::Tick => self.tick(now, &mut output),
         }
         output

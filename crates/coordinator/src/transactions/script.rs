@@ -133,7 +133,7 @@ impl World {
 
     pub fn restart(&mut self) {
         self.machine = self.replayed();
-        self.handle(Event::Loaded);
+        self.handle(Event::Loaded { is_after_power_cut: false });
     }
 
     fn replayed(&self) -> Coordinator {

@@ -43,7 +43,7 @@ impl Coordinator {
     }
 
     /// Takes up what the log says was left undone.
-    pub(super) fn loaded(&mut self, now: Now, output: &mut Output) {
+    pub(super) fn loaded(&mut self, is_after_power_cut: bool, now: Now, output: &mut Output) {
         let mut ids: Vec<Str> = self.durable.keys().cloned().collect();
         // So that the same log always gives the same decisions.
         ids.sort_unstable();
@@ -58,6 +58,10 @@ impl Coordinator {
                         let prepared = current.clone();
                         self.send_markers(transactional_id, prepared, now, output);
                     }
+                    continue;
+                }
+                TransactionState::Ongoing if is_after_power_cut => {
+                    self.prepare_end(transactional_id, &End::FENCE, now, output);
                     continue;
                 }
                 TransactionState::Ongoing => {

@@ -67,8 +67,8 @@ fn a_directory_of_another_cluster_node_or_broker_is_refused_with_the_reason() {
     refuse(options(), "Apache Kafka");
     write(&disk, "meta.properties", "version=1\noncelog.version=2\n");
     refuse(options(), "oncelog.version=2");
-    write(&disk, "meta.properties", "version=1\noncelog.version=1\noncelog.durability=fsync\n");
-    refuse(options(), "durability fsync");
+    write(&disk, "meta.properties", "version=1\noncelog.version=1\noncelog.durability=tape\n");
+    refuse(options(), "durability tape");
 }
 
 #[test]

@@ -262,7 +262,7 @@ fn a_checkpoint_that_cannot_be_synced_does_not_count() {
     let mut world = disk.world(LogConfig::default());
     world.append(1);
     disk.defects.refuses_sync.store(true, Ordering::Relaxed);
-    let checkpoint = world.log().begin_checkpoint().unwrap().unwrap();
+    let mut checkpoint = world.log().begin_checkpoint().unwrap().unwrap();
     assert!(checkpoint.sync().is_err());
     drop(checkpoint);
     assert_eq!(world.log().points().unwrap().recovery_point, Offset(0));

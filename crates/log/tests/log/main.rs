@@ -6,6 +6,8 @@ mod crashes;
 mod damage;
 mod data_dir;
 mod faults;
+mod journal;
+mod lossy;
 mod model;
 mod offsets;
 mod retention;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use oncelog_log::{
-    AppendError, Appended, DataDir, DataDirOptions, Disk, Isolation, Log, LogConfig, Marker, MemoryDisk,
-    Origin, Read, ReadSpec, Verification,
+    AppendError, Appended, DataDir, DataDirOptions, Disk, Durability, Isolation, Log, LogConfig, Marker,
+    MemoryDisk, Origin, Read, ReadSpec, Verification,
 };
 use oncelog_records::{BatchBuilder, BatchView, MarkerKind, batches};
 use oncelog_wire::{Now, Offset, ProducerEpoch, ProducerId, Records, Timestamp, TopicPartition, Uuid};
@@ -30,6 +30,7 @@ pub fn options() -> DataDirOptions {
         new_cluster_id: Uuid([1; 16]),
         new_directory_id: Uuid([2; 16]),
         max_open_files: 4,
+        durability: Durability::Os,
     }
 }
 
@@ -75,7 +76,7 @@ impl World {
 
     pub fn checkpoint(&mut self) {
         let (data, log) = self.open.as_mut().unwrap();
-        if let Some(checkpoint) = log.begin_checkpoint().unwrap() {
+        if let Some(mut checkpoint) = log.begin_checkpoint().unwrap() {
             checkpoint.sync().unwrap();
             log.finish_checkpoint(checkpoint);
         }

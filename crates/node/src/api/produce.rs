@@ -5,6 +5,7 @@
 //! coordinator can decide anything else about that transaction.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -79,29 +80,40 @@ pub(crate) fn handle(node: &Node, context: &Context<'_>, request: Request) -> An
         ..Response::default()
     };
     let acks = Acks::from_wire(request.acks);
+    let may_be_early = Cell::new(node.syncs.is_some());
     let outcome = match acks {
         None => Err(ErrorCode::InvalidRequiredAcks),
-        Some(_) => Produce { node, context }.run(&request, &mut response),
-    };
-    let partitions = response.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses);
-    if let Err(error_code) = outcome {
-        for partition in partitions {
-            *partition = failed(partition.index, error_code.into());
+        Some(_) => {
+            Produce { node, context, may_be_early: &may_be_early }.run(&request, &mut response)
         }
+    };
+    if let Err(error_code) = outcome {
+        may_be_early.set(false);
+        refuse(&mut response, error_code);
     } else if acks == Some(Acks::None) {
         // Nobody reads an answer, so closing is the only way to say that something went wrong.
-        let mut partitions = partitions;
+        let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
         return match partitions.any(|partition| partition.error_code.is_error()) {
             true => Answer::Close("a produce with acks=0 failed"),
             false => Answer::Silent,
         };
     }
-    response.into()
+    if may_be_early.get() { Answer::Early(response) } else { response.into() }
+}
+
+/// Turns every answer into this error.
+pub(crate) fn refuse(response: &mut Response, error_code: ErrorCode) {
+    for partition in response.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
+        *partition = failed(partition.index, error_code.into());
+    }
 }
 
 struct Produce<'a> {
     node: &'a Node,
     context: &'a Context<'a>,
+    /// Whether each batch belongs to a transaction whose start, here, is synced: a transaction that loses records then is
+    /// known to have been open, and will never be committed.
+    may_be_early: &'a Cell<bool>,
 }
 
 impl Produce<'_> {
@@ -123,6 +135,7 @@ impl Produce<'_> {
                 });
                 let appended =
                     appended.and_then(|entry| self.append_unless_unverified(entry, &mut unverified));
+                self.may_be_early.set(self.may_be_early.get() && appended.is_ok());
                 if let Some(answer) = answer(data.index, appended) {
                     response.responses[topic_at].partition_responses[partition_at] = answer;
                 }
@@ -192,10 +205,17 @@ impl Produce<'_> {
             && !state.log.has_open_transaction(batch.producer_id(), batch.producer_epoch())
         {
             drop(state);
+            self.may_be_early.set(false);
             unverified.push(entry);
             return Ok(None);
         }
-        Ok(Some(self.append(&mut state, &batch, Verification::None)?))
+        let appended = self.append(&mut state, &batch, Verification::None)?;
+        if self.may_be_early.get() {
+            let producer_id = batch.producer_id();
+            let is_safe = batch.is_transactional() && state.log.is_open_transaction_safe(producer_id);
+            self.may_be_early.set(is_safe);
+        }
+        Ok(Some(appended))
     }
 
     /// Whether this version of the request adds its partitions to the transaction (KIP-890).

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use oncelog_coordinator::metadata::config::BrokerConfig;
-use oncelog_log::LogError;
+use oncelog_log::{Log, LogError};
 use oncelog_wire::Now;
 
 use crate::Node;
@@ -42,22 +42,70 @@ pub(crate) fn run(node: &Node, now: Now) {
     let is_retention_due = is_due(&mut schedule.retention, node.config.log_retention_check_interval);
     let is_checkpoint_due =
         is_due(&mut schedule.checkpoint, node.config.log_flush_offset_checkpoint_interval);
-    let checkpoint_bytes = if is_checkpoint_due { 1 } else { CHECKPOINT_BYTES };
+    let is_full_pass = is_checkpoint_due || node.wants_maintenance();
+    let retention = is_retention_due.then_some(now);
+    // Each failure has been logged.
+    let _ = pass(node, is_full_pass, retention);
+}
+
+/// Makes room in a journal that is full, by checkpoints of all logs.
+pub(crate) fn make_room(node: &Node) -> Result<(), LogError> {
+    // Whoever is at it already may have made room meanwhile.
+    let _schedule = node.schedule.lock();
+    if node.wants_maintenance() { pass(node, true, None) } else { Ok(()) }
+}
+
+/// Looks after each log in turn: by retention where that is due, and by a checkpoint where enough has been written, or,
+/// with a full pass, anything.
+fn pass(node: &Node, is_full_pass: bool, retention: Option<Now>) -> Result<(), LogError> {
+    let covered = node.syncs.as_ref().map(|syncs| syncs.journal().synced());
     let mut points = Vec::new();
-    let mut has_moved = false;
+    let (mut has_moved, mut failure) = (false, None);
     node.for_each_partition(|partition| {
-        let maintained = if is_retention_due { maintain(partition, now) } else { Ok(false) };
-        for moved in [maintained, checkpoint(partition, checkpoint_bytes)] {
-            has_moved |= moved.unwrap_or_else(|error| {
-                tracing::error!("{}-{}: {error}", partition.topic, partition.index);
-                false
-            });
+        let maintained = retention.map_or(Ok(false), |now| maintain(partition, now));
+        for moved in [maintained, checkpoint(partition, is_full_pass)] {
+            match moved {
+                Ok(moved) => has_moved |= moved,
+                Err(error) => {
+                    tracing::error!("{}-{}: {error}", partition.topic, partition.index);
+                    failure = Some(error);
+                }
+            }
         }
         points.extend(partition.lock().log.points());
     });
-    if has_moved && let Err(error) = node.data.write_checkpoints(points.into_iter()) {
-        tracing::error!("the checkpoints were not written: {error}");
+    let is_lost = failure.as_ref().is_some_and(|error| !error.may_pass());
+    if has_moved && !is_lost {
+        if let Err(error) = node.data.write_checkpoints(points.into_iter()) {
+            tracing::error!("the checkpoints were not written: {error}");
+            failure = Some(error);
+        }
     }
+    if let Some(syncs) = &node.syncs {
+        match &failure {
+            Some(error) if !error.may_pass() => syncs.fail(),
+            None if is_full_pass => syncs.journal().release(covered.unwrap_or(0)),
+            _ => {}
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// Ends the recovery: brings what it has written to the device, and starts the journal.
+pub(crate) fn settle(node: &Node) -> Result<(), LogError> {
+    if !node.data.must_be_settled() {
+        return Ok(());
+    }
+    let mut points = Vec::new();
+    let mut settled = Ok(());
+    node.for_each_partition(|partition| {
+        if settled.is_ok() {
+            settled = finish_checkpoint(partition, |_| true).map(drop);
+        }
+        points.extend(partition.lock().log.points());
+    });
+    settled?;
+    node.data.settle(points.into_iter())
 }
 
 /// Lets go of what a log need not keep; says whether that moved its start.
@@ -75,15 +123,22 @@ fn maintain(partition: &Partition, now: Now) -> Result<bool, LogError> {
 }
 
 /// Brings a log to the device if that is due; says whether its recovery point moved.
-fn checkpoint(partition: &Partition, due_bytes: u64) -> Result<bool, LogError> {
+fn checkpoint(partition: &Partition, is_full_pass: bool) -> Result<bool, LogError> {
+    finish_checkpoint(partition, |log| match is_full_pass {
+        true => log.recovery_point() < log.high_watermark(),
+        false => log.bytes_since_checkpoint() >= CHECKPOINT_BYTES,
+    })
+}
+
+fn finish_checkpoint(partition: &Partition, is_due: impl FnOnce(&Log) -> bool) -> Result<bool, LogError> {
     let checkpoint = {
         let mut state = partition.lock();
-        match !state.is_deleted && state.log.bytes_since_checkpoint() >= due_bytes {
+        match !state.is_deleted && is_due(&state.log) {
             true => state.log.begin_checkpoint()?,
             false => None,
         }
     };
-    let Some(checkpoint) = checkpoint else { return Ok(false) };
+    let Some(mut checkpoint) = checkpoint else { return Ok(false) };
     // The log goes on taking appends while the disk catches up.
     checkpoint.sync()?;
     partition.lock().log.finish_checkpoint(checkpoint);
@@ -92,6 +147,7 @@ fn checkpoint(partition: &Partition, due_bytes: u64) -> Result<bool, LogError> {
 
 /// Closes every log and marks the directory as closed cleanly.
 pub(crate) fn close(node: &Node, _now: Now) -> Result<(), LogError> {
+    node.sync()?;
     let mut points = Vec::new();
     let mut failure = None;
     node.for_each_partition(|partition| match partition.lock().log.close() {

@@ -22,10 +22,7 @@ use super::internal_log::{self, Unreadable};
 use crate::Node;
 use crate::partition::Partition;
 use crate::random::Random;
-use crate::topics::{CLUSTER_METADATA, Topic, Topics};
-
-/// The id Kafka gives the topic of the metadata log.
-const CLUSTER_METADATA_ID: Uuid = Uuid([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+use crate::topics::{CLUSTER_METADATA, CLUSTER_METADATA_ID, Topic, Topics};
 
 /// The metadata machine and its log.
 pub(crate) struct Metadata {
@@ -242,8 +239,13 @@ fn carry_out(node: &Node, cluster: &Cluster, effects: Vec<Effect>) -> Vec<Str> {
 
 fn delete(node: &Node, name: &Str) {
     let Some(topic) = node.topics.remove(name) else { return };
+    // The files are needed for as long as the deletion itself may get lost.
+    let is_durable = node.sync().is_ok();
     for partition in topic.partitions().iter() {
         partition.mark_deleted();
+        if !is_durable {
+            continue;
+        }
         // Files that stay behind are found and removed by the next start.
         if let Err(error) = node.data.delete_log(&TopicPartition::new(name.clone(), partition.index)) {
             tracing::error!("the files of {name}-{} stay: {error}", partition.index);

@@ -15,7 +15,7 @@ use oncelog_coordinator::transactions::{
 };
 use oncelog_log::Marker;
 use oncelog_wire::{DecodeError, ErrorCode, Now, ProducerId, Str, TopicPartition};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLockReadGuard};
 
 use super::deadline::Deadline;
 use super::{OpenError, internal_log};
@@ -83,9 +83,10 @@ impl Transactions {
 
     /// Finishes what was prepared when the broker stopped, and sets the timers.
     pub fn recover(&self, node: &Node, now: Now) {
+        let is_after_power_cut = node.data.may_have_lost_records();
         for shard in &self.shards {
             // A failure has been logged, and the shard is tried again.
-            let _ = shard.lock(node, now).decide(Event::Loaded);
+            let _ = shard.lock(node, now).decide(Event::Loaded { is_after_power_cut });
         }
     }
 
@@ -207,7 +208,7 @@ impl Transactions {
                 ErrorCode::NotCoordinator
             })?;
             *held.machine = Some(machine);
-            held.decide(Event::Loaded)?;
+            held.decide(Event::Loaded { is_after_power_cut: false })?;
         }
         held.decide(Event::Tick)?;
         Ok(())
@@ -226,7 +227,7 @@ impl Transactions {
 
 impl Shard {
     fn lock<'a>(&'a self, node: &'a Node, now: Now) -> Held<'a> {
-        Held { node, shard: self, now, machine: self.machine.lock() }
+        Held { node, shard: self, now, machine: self.machine.lock(), _together: node.group_appends() }
     }
 
     /// Takes the lock, if the coordinator is there.
@@ -252,6 +253,8 @@ struct Held<'a> {
     shard: &'a Shard,
     now: Now,
     machine: MutexGuard<'a, Option<Coordinator>>,
+    /// Prepare, markers and Complete are synced together, as are the start of a transaction and its first batch.
+    _together: Option<RwLockReadGuard<'a, ()>>,
 }
 
 impl Held<'_> {

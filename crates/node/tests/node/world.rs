@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use oncelog_log::{Disk, FileDisk, MemoryDisk};
+use oncelog_log::{Disk, Durability, FileDisk, MemoryDisk};
 use oncelog_node::config::StaticConfig;
 use oncelog_node::{Connection, Node, NodeOptions, Reply};
 use oncelog_wire::{Chunk, Now, Request, RequestHeader, Timestamp, Writer, decode_response, encode_request};
@@ -97,8 +97,14 @@ fn start(disk: Arc<dyn Disk>, directory: &Path, properties: &StaticConfig, now: 
             *byte = (seed >> 56) as u8;
         }
     });
-    let options =
-        NodeOptions { properties: properties.clone(), config, disk, directory: directory.to_owned(), random };
+    let options = NodeOptions {
+        properties: properties.clone(),
+        config,
+        disk,
+        directory: directory.to_owned(),
+        random,
+        durability: Durability::Os,
+    };
     Node::open(options, now).unwrap()
 }
 
