@@ -111,6 +111,25 @@ fn counts_and_assignments_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn no_request_makes_more_partitions_than_a_broker_can_bear() {
+    let mut client = client();
+    let name = unique("huge");
+    for partitions in [10_001, 1_000_000, i32::MAX] {
+        let code = create(&mut client, creatable(&name, partitions)).unwrap();
+        assert_eq!(code, ErrorCode::PolicyViolation, "{partitions}");
+    }
+    let many = (0..101).map(|at| creatable(&format!("{name}-{at}"), 100)).collect();
+    let request = create_topics::Request { topics: many, timeout_ms: 5_000, ..Default::default() };
+    let answer = client.call(&request).unwrap();
+    let refused: Vec<_> = answer.topics.iter().filter(|topic| topic.error_code.is_error()).collect();
+    assert!(
+        !refused.is_empty() && refused.iter().all(|topic| topic.error_code == ErrorCode::PolicyViolation)
+    );
+    let made = names(&mut client).iter().filter(|made| made.starts_with(&name)).count();
+    assert_eq!(made, answer.topics.len() - refused.len());
+}
+
+#[test]
 fn configs_that_make_no_sense_are_refused_and_nothing_is_created() {
     let mut client = client();
     let name = unique("refused");
