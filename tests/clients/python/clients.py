@@ -7,7 +7,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from broker import settle, unique
 
-COMMON = {"broker.address.family": "v4", "reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 500}
+COMMON = {"broker.address.family": "v4", "reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 500, "log_level": 0}
 
 
 @functools.cache
