@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use oncelog_log::{Disk, MemoryDisk};
+use oncelog_log::{Disk, Durability, MemoryDisk};
 use oncelog_node::config::StaticConfig;
 use oncelog_node::{Connection, Frame, Node, NodeOptions, Reply};
 use oncelog_records::BatchBuilder;
@@ -52,8 +52,11 @@ impl World {
                 *byte = (seed >> 56) as u8;
             }
         });
-        let node = Node::open(NodeOptions { properties, config, disk, directory, random }, now)
-            .expect("an empty disk can be opened");
+        let node = Node::open(
+            NodeOptions { properties, config, disk, directory, random, durability: Durability::Os },
+            now,
+        )
+        .expect("an empty disk can be opened");
         let connection = Connection {
             id: 1,
             client_host: "/127.0.0.1".into(),

@@ -72,6 +72,7 @@ impl Broker {
     /// # Errors
     /// Where the configuration is wrong, the data cannot be used, or a port cannot be bound.
     pub fn start(config: Config) -> Result<Broker, StartError> {
+        raise_file_limit();
         let broker_config = config.properties().broker()?;
         let listeners = listeners(&config, &broker_config)?;
         let (disk, directory) = storage(&config, &broker_config);
@@ -183,6 +184,16 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         self.shut_down();
+    }
+}
+
+/// Lets the process have as many files open as it may, as the JVM does for Kafka: the usual soft limit of 1,024 is soon
+/// reached by connections and segments.
+fn raise_file_limit() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        tracing::debug!("the limit of open files stays at {:?}: {error}", limit.current);
     }
 }
 

@@ -46,9 +46,6 @@ pub use oncelog_coordinator::metadata::config;
 pub use random::FillRandom;
 pub use reply::{Frame, Reply, Signal, Wait};
 
-/// How many segment files are kept open at most, beside the active ones in use.
-const MAX_OPEN_FILES: usize = 4096;
-
 /// What a node is made of.
 pub struct NodeOptions {
     /// What was configured, key by key.
@@ -97,7 +94,7 @@ impl Node {
             expected_cluster_id: None,
             new_cluster_id: Uuid::from_random(random.bytes()),
             new_directory_id: Uuid::from_random(random.bytes()),
-            max_open_files: MAX_OPEN_FILES,
+            max_open_files: options.disk.most_open_files(),
             durability: options.durability,
         };
         let data = DataDir::open(options.disk, &options.directory, data_options)?;

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use oncelog_log::{AppendError, Appended, Isolation, Log, Marker, Origin};
 use oncelog_records::BatchView;
@@ -26,7 +27,12 @@ pub struct State {
     /// Whether the topic was deleted: nothing is appended any more, and those who wait are told.
     pub is_deleted: bool,
     waiters: Vec<Waiter>,
+    /// When it was last said that the disk fails.
+    last_complaint: Option<Duration>,
 }
+
+/// A disk that fails is spoken of this often for a partition, however many appends it refuses.
+const COMPLAINT_PERIOD: Duration = Duration::from_secs(10);
 
 struct Waiter {
     signal: Weak<Signal>,
@@ -38,7 +44,8 @@ struct Waiter {
 impl Partition {
     /// A partition over an opened log.
     pub fn new(topic: Str, index: i32, log: Log) -> Partition {
-        Partition { topic, index, state: Mutex::new(State { log, is_deleted: false, waiters: Vec::new() }) }
+        let state = State { log, is_deleted: false, waiters: Vec::new(), last_complaint: None };
+        Partition { topic, index, state: Mutex::new(state) }
     }
 
     /// Takes the lock. Nothing else is locked while it is held.
@@ -92,9 +99,17 @@ impl State {
         origin: Origin,
         now: Now,
     ) -> Result<Appended, AppendError> {
-        let appended = self.log.append(batch, origin, now)?;
+        let appended = self.log.append(batch, origin, now).inspect_err(|error| self.complain(error, now))?;
         self.wake();
         Ok(appended)
+    }
+
+    fn complain(&mut self, error: &AppendError, now: Now) {
+        let is_time = self.last_complaint.is_none_or(|last| now.monotonic - last >= COMPLAINT_PERIOD);
+        if error.code() == ErrorCode::KafkaStorageError && is_time {
+            self.last_complaint = Some(now.monotonic);
+            tracing::error!("an append is refused: {error}");
+        }
     }
 
     /// The watermark up to which a reader of that isolation may read.

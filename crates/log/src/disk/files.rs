@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{DirectoryEntry, Disk, DiskFile, DiskLock, EntryKind, OpenMode};
+use super::{DirectoryEntry, Disk, DiskFile, DiskLock, EntryKind, MOST_OPEN_FILES, OpenMode};
 
 /// Files and directories of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,6 +23,13 @@ impl FileDisk {
 struct OsFile(Arc<File>);
 
 impl Disk for FileDisk {
+    /// Half of what the process may have open; the rest is for connections.
+    fn most_open_files(&self) -> usize {
+        let allowed =
+            rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+        usize::try_from(allowed / 2).unwrap_or(usize::MAX).min(MOST_OPEN_FILES)
+    }
+
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new()
             .read(true)

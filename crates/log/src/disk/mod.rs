@@ -83,7 +83,15 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
     /// Takes the lock file, made where it is missing; `WouldBlock` where another holds it.
     fn lock(&self, path: &Path) -> io::Result<DiskLock>;
+
+    /// How many files should be open at most, beside those in use at the moment.
+    fn most_open_files(&self) -> usize {
+        MOST_OPEN_FILES
+    }
 }
+
+/// As many open files as do any good: those of some 1,000 partitions that are in use at the same time.
+pub(crate) const MOST_OPEN_FILES: usize = 4096;
 
 /// An open file.
 pub trait DiskFile: Send + Sync + fmt::Debug {
