@@ -75,11 +75,12 @@ fn pass(node: &Node, is_full_pass: bool, retention: Option<Now>) -> Result<(), L
         points.extend(partition.lock().log.points());
     });
     let is_lost = failure.as_ref().is_some_and(|error| !error.may_pass());
-    if has_moved && !is_lost {
-        if let Err(error) = node.data.write_checkpoints(points.into_iter()) {
-            tracing::error!("the checkpoints were not written: {error}");
-            failure = Some(error);
-        }
+    if has_moved
+        && !is_lost
+        && let Err(error) = node.data.write_checkpoints(points.into_iter())
+    {
+        tracing::error!("the checkpoints were not written: {error}");
+        failure = Some(error);
     }
     if let Some(syncs) = &node.syncs {
         match &failure {
