@@ -16,9 +16,6 @@ const META_PROPERTIES: &str = "meta.properties";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 const LOCK: &str = ".lock";
 
-/// How the files and directories of a journal begin.
-const JOURNAL: &str = "journal";
-
 /// More than a text file of the directory has.
 const MAX_TEXT_BYTES: u64 = 512 << 20;
 
@@ -28,9 +25,6 @@ pub(crate) struct Directory<'a> {
     pub(crate) root: PathBuf,
     /// Whether the last broker here closed everything.
     pub(crate) was_clean: bool,
-    /// Whether a journal lies beside the logs, so that, after a crash, what is above their recovery points counts for
-    /// nothing.
-    pub(crate) has_journal: bool,
     pub(crate) properties: HashMap<String, String>,
     pub(crate) logs: Vec<TopicPartition>,
     /// Directories of logs that were being deleted.
@@ -56,7 +50,6 @@ impl<'a> Directory<'a> {
             disk,
             root: root.to_owned(),
             was_clean: false,
-            has_journal: false,
             properties,
             logs: Vec::new(),
             retired: Vec::new(),
@@ -69,7 +62,6 @@ impl<'a> Directory<'a> {
 
     fn sort_out(&mut self, entry: &DirectoryEntry) {
         let name = entry.name.as_str();
-        self.has_journal |= name.starts_with(JOURNAL) && log_name(name).is_none();
         match entry.kind {
             EntryKind::File { .. } => {
                 self.was_clean |= name == CLEAN_SHUTDOWN;
@@ -104,7 +96,8 @@ impl<'a> Directory<'a> {
 
     /// Whether what lies above the recovery points is still to be replaced from the journal.
     pub(crate) fn is_provisional(&self) -> bool {
-        self.has_journal && !self.was_clean
+        let is_journaled = self.properties.get("oncelog.durability").is_some_and(|mode| mode == "fsync");
+        is_journaled && !self.was_clean
     }
 }
 

@@ -300,7 +300,8 @@ fn no_cut_of_a_log_is_missed_and_none_is_too_much() {
 #[test]
 fn what_a_journal_will_replace_is_only_noted() {
     let data = Data::sound();
-    data.write("journal-0.log", [0; 4096]);
+    let properties = String::from_utf8(data.read("meta.properties")).unwrap();
+    data.write("meta.properties", properties.replace("durability=os", "durability=fsync"));
     let segment = first_segment("orders-0");
     let batch = &data.batches(&segment)[3];
     data.edit(&segment, |content| content[batch.position + 5000] ^= 4);

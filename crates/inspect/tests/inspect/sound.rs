@@ -2,10 +2,12 @@
 
 use std::fs;
 
-use oncelog_client::{Producer, TransactionVersion};
+use oncelog_broker::Durability;
+use oncelog_client::{Producer, ProducerOptions, TransactionVersion};
 use oncelog_inspect::{InspectError, Severity, check};
 use oncelog_log::FileDisk;
-use oncelog_wire::Offset;
+use oncelog_records::Compression;
+use oncelog_wire::{ErrorCode, Offset, delete_records};
 
 use crate::world::{Data, connect, first_segment, start, transactional};
 
@@ -111,4 +113,60 @@ fn what_is_no_data_directory_of_ours_is_refused() {
     assert!(failure().contains("there is no meta.properties"), "{}", failure());
     fs::remove_dir_all(data.path()).unwrap();
     assert!(failure().starts_with("cannot list"), "{}", failure());
+}
+
+#[test]
+fn deleted_records_and_topics_leave_no_faults() {
+    let data = Data::killed(|broker| {
+        let mut client = connect(broker);
+        client.create_topic_with("orders", 1, &[("segment.bytes", "1048576")]).unwrap();
+        client.create_topic("again", 1).unwrap();
+        let compressed = ProducerOptions { compression: Compression::Gzip, ..ProducerOptions::default() };
+        let mut producer = Producer::transactional(connect(broker), "t", compressed).unwrap();
+        let mut random = 1_u64;
+        for round in 0..12 {
+            producer.begin();
+            let noise = (0..300_000).map(|_| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (random >> 50) as u8
+            });
+            producer.send("orders", 0, "k", noise.collect::<Vec<u8>>()).unwrap();
+            producer.send("again", 0, "k", "v").unwrap();
+            if round % 3 == 0 { producer.abort() } else { producer.commit() }.unwrap();
+        }
+        let partitions =
+            vec![delete_records::DeleteRecordsPartition { partition_index: 0, offset: Offset(13) }];
+        let topics = vec![delete_records::DeleteRecordsTopic { name: "orders".into(), partitions }];
+        let answer = client.call(&delete_records::Request { topics, timeout_ms: 1000 }).unwrap();
+        assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::None);
+        client.delete_topic("again").unwrap();
+        client.create_topic("again", 1).unwrap();
+        client.produce_values("again", 0, ["new"]).unwrap();
+    });
+    let checked = data.check();
+    checked.faults(0);
+    let broker = start(data.path());
+    connect(&broker).produce_values("orders", 0, ["more"]).unwrap();
+    broker.stop();
+    let checked = data.check();
+    assert_eq!(checked.text(), "");
+    assert!(!data.file(&first_segment("orders-0")).exists(), "whole segments were deleted");
+}
+
+#[test]
+fn a_directory_with_a_journal_is_without_faults() {
+    let data = Data::killed_with(Durability::fsync(), |broker| {
+        connect(broker).create_topic("orders", 1).unwrap();
+        let mut producer = transactional(broker, "t", TransactionVersion::V2);
+        for round in 0..5 {
+            producer.begin();
+            producer.send("orders", 0, "k", "v").unwrap();
+            if round % 2 == 0 { producer.abort() } else { producer.commit() }.unwrap();
+        }
+        producer.begin();
+        producer.send("orders", 0, "k", "open").unwrap();
+    });
+    let checked = data.check();
+    checked.faults(0);
+    assert_eq!((checked.summary.open, checked.summary.notes), (1, 1), "{}", checked.text());
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use oncelog_broker::{Broker, Config};
+use oncelog_broker::{Broker, Config, Durability};
 use oncelog_client::{Client, Producer, ProducerOptions, TransactionVersion};
 use oncelog_inspect::{Event, Finding, Severity, Summary, check};
 use oncelog_log::FileDisk;
@@ -32,10 +32,15 @@ pub struct Found {
 }
 
 pub fn start(directory: &Path) -> Broker {
-    let config = Config::in_directory(directory)
+    start_with(directory, Durability::Os)
+}
+
+fn start_with(directory: &Path, durability: Durability) -> Broker {
+    let mut config = Config::in_directory(directory)
         .with("offsets.topic.num.partitions", "2")
         .and_then(|config| config.with("transaction.state.log.num.partitions", "2"))
         .unwrap();
+    config.durability = durability;
     Broker::start(config).unwrap()
 }
 
@@ -107,8 +112,13 @@ impl Data {
 
     /// A new directory that a broker fills and that is copied while it runs, as a kill would leave it.
     pub fn killed(fill: impl FnOnce(&Broker)) -> Data {
+        Data::killed_with(Durability::Os, fill)
+    }
+
+    /// The same, with another promise of the broker.
+    pub fn killed_with(durability: Durability, fill: impl FnOnce(&Broker)) -> Data {
         let data = Data::new();
-        let broker = start(data.path());
+        let broker = start_with(data.path(), durability);
         fill(&broker);
         let copy = data.copy();
         broker.stop();
