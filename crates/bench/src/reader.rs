@@ -61,10 +61,9 @@ impl Reader {
         })?;
         refused(answer.error_code)?;
         // Where nothing came in time, some brokers leave the partition out.
-        for data in answer.responses.iter().flat_map(|topic| &topic.partitions) {
+        if let Some(data) = answer.responses.first().and_then(|topic| topic.partitions.first()) {
             refused(data.error_code)?;
             self.position = each_visible_record(data, self.isolation, self.position, see)?;
-            return Ok(());
         }
         Ok(())
     }

@@ -83,9 +83,7 @@ pub(crate) fn handle(node: &Node, context: &Context<'_>, request: Request) -> An
     let may_be_early = Cell::new(node.syncs.is_some());
     let outcome = match acks {
         None => Err(ErrorCode::InvalidRequiredAcks),
-        Some(_) => {
-            Produce { node, context, may_be_early: &may_be_early }.run(&request, &mut response)
-        }
+        Some(_) => Produce { node, context, may_be_early: &may_be_early }.run(&request, &mut response),
     };
     if let Err(error_code) = outcome {
         may_be_early.set(false);
