@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use oncelog_client::{Isolation, visible_records};
+use oncelog_log::Durability;
 use oncelog_node::Node;
 use oncelog_records::{EndTransactionMarker, MarkerKind, batches};
 use oncelog_wire::{Now, Offset, ProducerId, Records, TopicPartition, describe_transactions, fetch};
@@ -40,13 +41,14 @@ pub fn run(world: &mut World) {
     let Some(node) = world.node() else {
         return world.history.violated(Property::Progress, "the broker is gone".to_owned());
     };
-    if let Err(Violation { property, what }) = audit(node, &world.history, world.now()) {
+    let may_lose = world.durability != Durability::Os;
+    if let Err(Violation { property, what }) = audit(node, &world.history, may_lose, world.now()) {
         world.history.violated(property, what);
     }
     world.note(format_args!("audited: {:?}", world.history.violation().is_none()));
 }
 
-fn audit(node: &Node, history: &History, now: Now) -> Verdict {
+fn audit(node: &Node, history: &History, may_lose_uncommitted: bool, now: Now) -> Verdict {
     check_transactions_ended(node, now)?;
     let mut truths = Truths::new();
     for place in audited_places() {
@@ -55,7 +57,7 @@ fn audit(node: &Node, history: &History, now: Now) -> Verdict {
         check_shown_to_newcomers(node, &place, &truth, now)?;
         truths.insert(place, truth);
     }
-    check_acknowledged(history, &truths)?;
+    check_acknowledged(history, &truths, may_lose_uncommitted)?;
     check_whole(history, &truths)?;
     for pass in &history.passes {
         check_pass(pass, &truths[&pass.place])?;
@@ -232,14 +234,21 @@ fn check_pass(pass: &Pass, truth: &Truth) -> Verdict {
     }
 }
 
-/// What was acknowledged is where its writer was told.
-fn check_acknowledged(history: &History, truths: &Truths) -> Verdict {
+/// What was acknowledged is where its writer was told. With fsync, that is said of what is in a transaction only once its
+/// commit is acknowledged.
+fn check_acknowledged(history: &History, truths: &Truths, may_lose_uncommitted: bool) -> Verdict {
     let at: BTreeMap<(&TopicPartition, i64), RecordId> = truths
         .iter()
         .flat_map(|(place, truth)| truth.records.iter().map(move |(offset, id, _)| ((place, *offset), *id)))
         .collect();
     for (id, record) in history.records.iter().enumerate() {
         let (Some(offset), Some(truth)) = (record.acknowledged, truths.get(&record.place)) else { continue };
+        if let Written::In(transaction) = record.written
+            && may_lose_uncommitted
+            && history.transactions[transaction].end != End::Committed
+        {
+            continue;
+        }
         if offset >= truth.start && at.get(&(&record.place, offset)) != Some(&id) {
             let found = at.get(&(&record.place, offset));
             let what =

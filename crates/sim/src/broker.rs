@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use oncelog_log::Disk;
+use oncelog_log::{Disk, Durability};
 use oncelog_node::config::StaticConfig;
 use oncelog_node::{Connection, Node, NodeOptions, Reply};
 use oncelog_wire::{Chunk, Now, Request, RequestHeader, Writer, decode_response, encode_request};
@@ -27,17 +27,25 @@ log.retention.check.interval.ms=5000
 log.flush.offset.checkpoint.interval.ms=7000
 ";
 
+/// What survives a power cut, with a journal so small that it is full now and then.
+pub const FSYNC: Durability = Durability::Fsync { journal_file_bytes: 64 << 10 };
+
 /// Starts a node on a disk.
 ///
 /// # Errors
 /// Where the node does not start, in its words.
-pub fn start(disk: Arc<dyn Disk>, mut random: Random, now: Now) -> Result<Node, String> {
+pub fn start(
+    disk: Arc<dyn Disk>,
+    durability: Durability,
+    mut random: Random,
+    now: Now,
+) -> Result<Node, String> {
     let mut properties = StaticConfig::default();
     properties.read_properties(PROPERTIES).map_err(|error| error.to_string())?;
     let config = properties.broker().map_err(|error| error.to_string())?;
     let fill = Box::new(move |bytes: &mut [u8]| bytes.fill_with(|| random.number() as u8));
     let directory = Path::new(DIRECTORY).to_owned();
-    let options = NodeOptions { properties, config, disk, directory, random: fill };
+    let options = NodeOptions { properties, config, disk, directory, random: fill, durability };
     Node::open(options, now).map_err(|error| error.to_string())
 }
 
@@ -63,12 +71,17 @@ pub fn frame<R: Request>(version: i16, correlation_id: i32, client_id: &str, req
     gather(encode_request(&header, request, &mut Writer::new()))
 }
 
-/// Asks the node past the network; `None` where it does not answer at once.
+/// Asks the node past the network; `None` where it does not answer at once, or once its journal is synced.
 pub fn ask<R: Request>(node: &Node, version: i16, request: &R, now: Now) -> Option<R::Response> {
-    match node.handle(&connection(0), frame(version, 0, "audit", request), now) {
-        Reply::Send(answer) => decode_response::<R>(version, gather(answer)).ok().map(|(_, answer)| answer),
-        _ => None,
-    }
+    let answer = match node.handle(&connection(0), frame(version, 0, "audit", request), now) {
+        Reply::Send(answer) => answer,
+        Reply::Wait(mut wait) => {
+            node.sync().ok()?;
+            wait.poll(node, now).filter(|frame| !frame.is_empty())?
+        }
+        _ => return None,
+    };
+    decode_response::<R>(version, gather(answer)).ok().map(|(_, answer)| answer)
 }
 
 /// The bytes of a frame behind its size.

@@ -28,7 +28,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use executor::Shared;
 use history::{Property, Violation};
 use mutants::Interposer;
-use trace::Trace;
+use oncelog_log::Durability;
 use world::World;
 
 /// Which world to live through.
@@ -38,6 +38,8 @@ pub struct Options {
     pub seed: u64,
     /// How many events the storm has.
     pub steps: u64,
+    /// What the broker promises to survive: with `fsync` the power is cut, too.
+    pub durability: Durability,
     /// Whether the trace goes to the standard output.
     pub is_printed: bool,
 }
@@ -61,8 +63,7 @@ pub struct Outcome {
 
 /// Lives through a world, with a bug in it if the interposer brings one along.
 pub fn run(options: Options, interposer: Interposer) -> Outcome {
-    let trace = Trace::new(options.is_printed);
-    let world = Shared::new(World::new(options.seed, options.steps, trace, interposer));
+    let world = Shared::new(World::new(&options, interposer));
     world.spawn(life::run(world.clone()));
     let lived = catch_unwind(AssertUnwindSafe(|| executor::run(&world)));
     if lived.is_err() {

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
+use oncelog_log::Durability;
+use oncelog_sim::broker::FSYNC;
 use oncelog_sim::{Options, Outcome, run};
 
 /// Runs the broker in seeded worlds, and checks what it promises.
@@ -18,6 +20,9 @@ struct Arguments {
     /// How many events the storm of each world has.
     #[arg(long, default_value_t = 5_000)]
     steps: u64,
+    /// What the broker promises to survive: `os` (the death of the process) or `fsync` (a power cut, too).
+    #[arg(long, default_value = "os", value_parser = durability)]
+    durability: Durability,
     /// Prints all that happens.
     #[arg(long)]
     trace: bool,
@@ -28,7 +33,12 @@ fn main() -> ExitCode {
     let started = Instant::now();
     let (mut answers, mut transactions, mut records, mut failures) = (0, 0, 0, 0);
     for seed in arguments.seed..arguments.seed + arguments.seeds {
-        let options = Options { seed, steps: arguments.steps, is_printed: arguments.trace };
+        let options = Options {
+            seed,
+            steps: arguments.steps,
+            durability: arguments.durability,
+            is_printed: arguments.trace,
+        };
         let outcome = run(options, Default::default());
         answers += outcome.answers;
         transactions += outcome.transactions;
@@ -49,6 +59,14 @@ fn main() -> ExitCode {
         started.elapsed().as_secs_f64(),
     );
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn durability(name: &str) -> Result<Durability, String> {
+    match name {
+        "os" => Ok(Durability::Os),
+        "fsync" => Ok(FSYNC),
+        _ => Err("expected os or fsync".to_owned()),
+    }
 }
 
 fn report(options: &Options, outcome: &Outcome) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use oncelog_client::{EARLIEST, LATEST};
+use oncelog_log::Durability;
 use oncelog_node::Node;
 use oncelog_wire::{
     ErrorCode, Now, Timestamp, TopicPartition, describe_producers, describe_transactions, list_offsets,
@@ -19,10 +20,15 @@ use crate::world::World;
 pub fn compare(world: &mut World) {
     let Some(node) = world.node() else { return };
     let now = world.now();
+    // With fsync, a start after a crash ends whatever is open.
+    let ends_open = world.durability != Durability::Os;
     let Some(known) = knowledge(node, now).filter(|known| !known.is_half_way) else { return };
+    if ends_open && known.lines.iter().any(|line| line.contains("Ongoing")) {
+        return;
+    }
     let copy = world.disk.copy();
     world.interposer.before_replay(&copy);
-    let what = match broker::start(Arc::new(copy), world.random.fork(), now) {
+    let what = match broker::start(Arc::new(copy), world.durability, world.random.fork(), now) {
         Err(error) => format!("no start on a copy of the disk: {error}"),
         Ok(replayed) => match knowledge(&replayed, now) {
             None => "the broker on the copy does not answer".to_owned(),

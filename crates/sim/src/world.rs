@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use oncelog_log::Durability;
 use oncelog_node::{Node, Reply};
 use oncelog_wire::{ApiKey, Now, Timestamp};
 
+use crate::Options;
 use crate::broker;
 use crate::disk::{Faults, LossyDisk};
 use crate::executor::{Task, TaskId};
@@ -49,6 +51,7 @@ enum Event {
     TimeOut { link: u64, request: u64 },
     WaitDue { link: u64 },
     Maintain,
+    Sync,
     Start,
 }
 
@@ -68,6 +71,8 @@ pub struct World {
     pub disk: LossyDisk,
     /// Who stands between clients and broker.
     pub interposer: Interposer,
+    /// What the broker promises to survive, and has to.
+    pub durability: Durability,
     now: Now,
     skew: i64,
     steps_left: u64,
@@ -83,21 +88,22 @@ pub struct World {
 }
 
 impl World {
-    /// A world in which the storm takes so many steps.
-    pub fn new(seed: u64, steps: u64, trace: Trace, interposer: Interposer) -> World {
-        let mut random = Random::new(seed);
+    /// A world with its broker.
+    pub fn new(options: &Options, interposer: Interposer) -> World {
+        let mut random = Random::new(options.seed);
         let disk = LossyDisk::new(random.fork());
         let mut world = World {
             weather: Weather::of_a_world(&mut random),
             random,
-            trace,
+            trace: Trace::new(options.is_printed),
             history: History::default(),
             phase: Phase::Storm,
             disk,
             interposer,
+            durability: options.durability,
             now: START,
             skew: 0,
-            steps_left: steps,
+            steps_left: options.steps,
             events: BTreeMap::new(),
             next_number: 1,
             node: None,
@@ -217,6 +223,12 @@ impl World {
                 }
                 self.at(self.now.monotonic + MAINTENANCE, Event::Maintain);
             }
+            Event::Sync => {
+                let synced = self.node.as_ref().map_or(Ok(()), Node::sync);
+                if let Err(error) = synced {
+                    self.note(format_args!("the broker cannot sync: {error}"));
+                }
+            }
             Event::Start => self.start_broker(),
         }
     }
@@ -278,12 +290,17 @@ impl World {
             let pause = Duration::from_millis(self.random.within(10..3_000));
             self.at(self.now.monotonic + pause, Event::Start);
         }
-        self.disk.end_process();
+        if self.durability != Durability::Os && self.random.one_in(2) {
+            self.note(format_args!("the power is cut"));
+            self.disk.cut_power();
+        } else {
+            self.disk.end_process();
+        }
     }
 
     fn start_broker(&mut self) {
         self.interposer.before_start(&self.disk);
-        match broker::start(Arc::new(self.disk.clone()), self.random.fork(), self.now) {
+        match broker::start(Arc::new(self.disk.clone()), self.durability, self.random.fork(), self.now) {
             Ok(node) => {
                 self.node = Some(node);
                 self.note(format_args!("the broker runs"));
@@ -306,6 +323,12 @@ impl World {
             self.end_broker();
             return;
         }
+        if self.node.as_ref().is_some_and(Node::has_failed) {
+            self.note(format_args!("the broker gives up"));
+            self.end_broker();
+            return;
+        }
+        self.schedule_sync();
         // One answer may let the next one go.
         loop {
             let fired = self.links.iter().find_map(|(id, link)| {
@@ -315,6 +338,17 @@ impl World {
             let Some(link) = fired else { break };
             self.poll_wait(link);
         }
+    }
+
+    /// Has the journal synced: soon where somebody waits for it, else within some milliseconds.
+    fn schedule_sync(&mut self) {
+        let Some(node) = self.node.as_ref() else { return };
+        if !node.sync_signal().is_some_and(|signal| signal.take()) {
+            return;
+        }
+        let most = if node.is_sync_urgent() { 2_000 } else { 10_000 };
+        let delay = Duration::from_micros(self.random.within(100..most));
+        self.at(self.now.monotonic + delay, Event::Sync);
     }
 
     // The network.
@@ -434,6 +468,9 @@ impl World {
                     if let Some(found) = self.links.get_mut(&link) {
                         found.waiting = found.has_client.then_some((request, wait));
                     }
+                    // What it waits for may be told once it is asked only, or have happened already.
+                    self.poll_wait(link);
+                    return;
                 }
                 Reply::Close(reason) => {
                     self.note(format_args!("the broker closes a connection: {reason}"));
@@ -450,6 +487,9 @@ impl World {
         let Some(frame) = wait.poll(node, self.now) else { return };
         let request = *request;
         found.waiting = None;
+        if frame.is_empty() {
+            return self.break_link(link);
+        }
         self.reply(link, request, broker::gather(frame));
         self.serve(link);
     }

@@ -1,5 +1,6 @@
 //! Bugs of each kind are seeded, and have to be caught.
 
+use oncelog_log::Durability;
 use oncelog_sim::history::Property::{self, *};
 use oncelog_sim::history::Violation;
 use oncelog_sim::mutants::{Interposer, Mutant};
@@ -9,7 +10,7 @@ use oncelog_sim::{Options, run};
 const SEEDS: u64 = 25;
 
 fn violation(mutant: Mutant, seed: u64) -> Option<Violation> {
-    let options = Options { seed, steps: 4_000, is_printed: false };
+    let options = Options { seed, steps: 4_000, durability: Durability::Os, is_printed: false };
     run(options, Interposer::new(Some(mutant))).violation
 }
 

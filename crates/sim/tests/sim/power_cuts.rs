@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oncelog_client::{Isolation, visible_records};
+use oncelog_log::Durability;
 use oncelog_node::Node;
 use oncelog_records::BatchBuilder;
 use oncelog_sim::broker;
@@ -35,7 +36,7 @@ impl Counting {
     }
 
     fn start(&mut self) {
-        let node = broker::start(Arc::new(self.disk.clone()), self.random.fork(), self.now);
+        let node = broker::start(Arc::new(self.disk.clone()), Durability::Os, self.random.fork(), self.now);
         self.node = Some(node.unwrap());
     }
 
