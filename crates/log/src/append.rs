@@ -183,7 +183,8 @@ impl Log {
         let disk = self.pool.disk();
         disk.create_directory(&self.directory).on("create", &self.directory)?;
         partition_metadata::write(disk, &self.directory, self.topic_id)?;
-        self.write_epochs()
+        // The first checkpoint syncs them; until then batches can tell what these say.
+        self.epochs.write(disk, &self.directory, false)
     }
 
     /// Writes down where the leader epochs start.

@@ -121,7 +121,7 @@ impl DiskFile for ObservedFile {
 
 /// What readers may see of the one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
+pub enum Seen {
     /// Some of it is not decided for readers yet.
     Undecided,
     All,
@@ -129,7 +129,7 @@ enum Seen {
 }
 
 /// What readers see of the transaction, which must be the same everywhere.
-fn seen(world: &mut World) -> Seen {
+pub fn seen(world: &mut World) -> Seen {
     let in_partition = |world: &mut World, partition| {
         let (last_stable, end) = world.watermarks(partition);
         let data = world.fetch(partition, 1);

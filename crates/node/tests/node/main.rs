@@ -3,6 +3,10 @@
 
 mod crashes;
 mod groups;
+#[path = "../../../log/tests/log/lossy.rs"]
+#[allow(dead_code, missing_docs, reason = "the disk of the log's tests")]
+mod lossy;
 mod metadata;
+mod power_cuts;
 mod transactions;
 mod world;

@@ -77,7 +77,11 @@ impl World {
                 ..Default::default()
             },
         );
-        response.responses[0].partition_responses[0].error_code
+        // None where the power failed before the answer.
+        response
+            .responses
+            .first()
+            .map_or(ErrorCode::RequestTimedOut, |topic| topic.partition_responses[0].error_code)
     }
 
     pub fn add(&mut self, producer: &Producer, partitions: &[(&str, i32)]) -> Vec<ErrorCode> {
@@ -169,7 +173,8 @@ impl World {
             topics: vec![topic],
             ..Default::default()
         };
-        self.ask(version, request).topics[0].partitions[0].error_code
+        let response = self.ask(version, request);
+        response.topics.first().map_or(ErrorCode::RequestTimedOut, |topic| topic.partitions[0].error_code)
     }
 
     /// How far the group has read, as far as that is decided.

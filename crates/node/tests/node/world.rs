@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,6 +21,10 @@ pub struct World {
     directory: PathBuf,
     memory: Option<MemoryDisk>,
     properties: StaticConfig,
+    /// How often the node may still sync before the power fails.
+    syncs_left: AtomicUsize,
+    /// Whether an answer did not come because of that.
+    is_unanswered: AtomicBool,
 }
 
 impl World {
@@ -36,7 +41,39 @@ impl World {
     /// A node on a disk of any kind, at a given time.
     pub fn on_disk(disk: Arc<dyn Disk>, now: Now) -> World {
         let (directory, properties) = (PathBuf::from("/data"), StaticConfig::default());
-        World { node: start(disk, &directory, &properties, now), now, directory, memory: None, properties }
+        let node = start(disk, &directory, &properties, Durability::Os, now);
+        World::with(node, now, directory, None, properties)
+    }
+
+    /// Whether the last answers did not come for want of a sync.
+    pub fn took_no_answer(&self) -> bool {
+        self.is_unanswered.swap(false, Ordering::Relaxed)
+    }
+
+    /// Has the node sync so often and no more.
+    pub fn sync_only(&self, times: usize) {
+        self.syncs_left.store(times, Ordering::Relaxed);
+    }
+
+    /// A node whose data survives a power cut.
+    pub fn with_journal(disk: Arc<dyn Disk>, journal_file_bytes: u64, now: Now) -> World {
+        let (directory, mut properties) = (PathBuf::from("/data"), StaticConfig::default());
+        let few = "transaction.state.log.num.partitions=3\noffsets.topic.num.partitions=3";
+        properties.read_properties(few).unwrap();
+        let durability = Durability::Fsync { journal_file_bytes };
+        let node = start(disk, &directory, &properties, durability, now);
+        World::with(node, now, directory, None, properties)
+    }
+
+    fn with(
+        node: Node,
+        now: Now,
+        directory: PathBuf,
+        memory: Option<MemoryDisk>,
+        properties: StaticConfig,
+    ) -> World {
+        let (syncs_left, is_unanswered) = (AtomicUsize::new(usize::MAX), AtomicBool::new(false));
+        World { node, now, directory, memory, properties, syncs_left, is_unanswered }
     }
 
     fn open(memory: Option<MemoryDisk>, directory: PathBuf, text: &str) -> World {
@@ -46,20 +83,16 @@ impl World {
             Some(memory) => Arc::new(memory.clone()),
             None => Arc::new(FileDisk::new()),
         };
-        World { node: start(disk, &directory, &properties, START), now: START, directory, memory, properties }
+        let node = start(disk, &directory, &properties, Durability::Os, START);
+        World::with(node, START, directory, memory, properties)
     }
 
     /// What another start finds after the broker was killed at this moment (in memory only).
     pub fn after_a_kill(&self) -> World {
         let memory = self.memory.as_ref().unwrap().snapshot();
-        let node = start(Arc::new(memory.clone()), &self.directory, &self.properties, self.now);
-        World {
-            node,
-            now: self.now,
-            directory: self.directory.clone(),
-            memory: Some(memory),
-            properties: self.properties.clone(),
-        }
+        let disk = Arc::new(memory.clone());
+        let node = start(disk, &self.directory, &self.properties, Durability::Os, self.now);
+        World::with(node, self.now, self.directory.clone(), Some(memory), self.properties.clone())
     }
 
     /// The answer to a request that is answered at once.
@@ -81,14 +114,36 @@ impl World {
         };
         match self.node.handle(&connection, frame.slice(4..), self.now) {
             Reply::Send(frame) => decode_response::<R>(version, gather(frame).slice(4..)).unwrap().1,
-            Reply::Wait(_) => panic!("the answer has to wait"),
+            Reply::Wait(mut wait) => {
+                let frame = wait.poll(&self.node, self.now).or_else(|| {
+                    // It may wait for nothing but that.
+                    let Some(left) = self.syncs_left.load(Ordering::Relaxed).checked_sub(1) else {
+                        self.is_unanswered.store(true, Ordering::Relaxed);
+                        return None;
+                    };
+                    self.syncs_left.store(left, Ordering::Relaxed);
+                    self.node.sync().unwrap();
+                    wait.poll(&self.node, self.now)
+                });
+                if self.is_unanswered.load(Ordering::Relaxed) {
+                    return R::Response::default();
+                }
+                let frame = gather(frame.expect("the answer has to wait")).slice(4..);
+                decode_response::<R>(version, frame).unwrap().1
+            }
             Reply::Silent => panic!("there is no answer"),
             Reply::Close(reason) => panic!("the connection was closed: {reason}"),
         }
     }
 }
 
-fn start(disk: Arc<dyn Disk>, directory: &Path, properties: &StaticConfig, now: Now) -> Node {
+fn start(
+    disk: Arc<dyn Disk>,
+    directory: &Path,
+    properties: &StaticConfig,
+    durability: Durability,
+    now: Now,
+) -> Node {
     let config = properties.broker().unwrap();
     let mut seed = now.monotonic.as_nanos() as u64;
     let random = Box::new(move |bytes: &mut [u8]| {
@@ -103,7 +158,7 @@ fn start(disk: Arc<dyn Disk>, directory: &Path, properties: &StaticConfig, now: 
         disk,
         directory: directory.to_owned(),
         random,
-        durability: Durability::Os,
+        durability,
     };
     Node::open(options, now).unwrap()
 }

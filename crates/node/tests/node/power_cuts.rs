@@ -1,0 +1,181 @@
+//! The power fails: whatever was acknowledged, or shown to a read_committed reader, is there when it comes back, and every
+//! transaction has ended in one way.
+
+use std::sync::Arc;
+
+use oncelog_wire::*;
+
+use crate::crashes::{Seen, seen};
+use crate::lossy::{Dice, LossyDisk};
+use crate::transactions::{ORDERS, REFUNDS, fetched};
+use crate::world::{START, World};
+
+/// How often each moment is tried, with other sectors lost.
+const TRIES: u64 = 12;
+
+/// The bytes of a journal's file, so few that it is full now and then.
+const SMALL: u64 = 64 << 10;
+
+fn restarted(disk: &LossyDisk, seed: u64) -> (LossyDisk, World) {
+    let disk = disk.after_power_cut(&mut Dice::new(seed));
+    let world = World::with_journal(Arc::new(disk.clone()), SMALL, START);
+    (disk, world)
+}
+
+/// Records in the partition that a read_committed reader sees.
+fn committed(world: &mut World, partition: (&str, i32)) -> usize {
+    let data = world.fetch(partition, 1);
+    let is_aborted = data.aborted_transactions.as_ref().is_some_and(|aborted| !aborted.is_empty());
+    if is_aborted { 0 } else { fetched(&data).iter().filter(|&&(_, is_control)| !is_control).count() }
+}
+
+#[test]
+fn a_transaction_is_whole_or_nothing_whenever_the_power_fails_and_whole_once_its_commit_was_answered() {
+    let (mut whole, mut nothing) = (0, 0);
+    for syncs in 0..6 {
+        for seed in 0..TRIES {
+            let context = format!("after {syncs} syncs, seed {seed}");
+            let disk = LossyDisk::default();
+            let mut world = World::with_journal(Arc::new(disk.clone()), SMALL, START);
+            world.create_topics();
+            let producer = world.init("pay");
+            world.sync_only(syncs);
+            let (mut is_end_asked, mut answered) = (false, 0);
+            for step in 0..5 {
+                match step {
+                    0 => drop(world.write(12, &producer, ORDERS, 0)),
+                    // Part of the transaction that is open: answered at once.
+                    1 => assert_eq!(world.write(12, &producer, ORDERS, 1), ErrorCode::None),
+                    2 => drop(world.write(12, &producer, REFUNDS, 0)),
+                    3 => drop(world.store(5, &producer, 3)),
+                    _ => {
+                        is_end_asked = true;
+                        let _ = world.end(5, &producer, true);
+                    }
+                }
+                if world.took_no_answer() {
+                    break;
+                }
+                answered += 1;
+                if step < 4 {
+                    assert_eq!(committed(&mut world, ORDERS), 0, "{context}");
+                }
+            }
+            let was_shown = committed(&mut world, ORDERS) > 0;
+            let is_acknowledged = answered == 5;
+            assert_eq!(was_shown, is_acknowledged, "{context}: readers see what is synced, and no more");
+            drop(world);
+
+            let (disk, mut world) = restarted(&disk, seed);
+            let found = seen(&mut world);
+            match (is_acknowledged, is_end_asked) {
+                (true, _) => assert_eq!(found, Seen::All, "{context}"),
+                (false, true) => assert_ne!(found, Seen::Undecided, "{context}"),
+                (false, false) => assert_eq!(found, Seen::Nothing, "{context}"),
+            }
+            match found {
+                Seen::All => whole += 1,
+                _ => nothing += 1,
+            }
+            // What the client is told when it asks again is what has happened. Where nothing at all is left, not even
+            // the producer id is known.
+            assert_eq!(world.end(5, &producer, true).is_ok(), found == Seen::All, "{context}");
+            assert_eq!(seen(&mut world), found, "{context}");
+            if answered > 0 && found == Seen::Nothing {
+                // Its transaction has lost records, so no more of it is taken.
+                assert_ne!(world.write(12, &producer, ORDERS, 2), ErrorCode::None, "{context}");
+            }
+            drop(world);
+            // And it stays like that.
+            let (_, mut world) = restarted(&disk, seed + 1);
+            assert_eq!(seen(&mut world), found, "{context}, and again");
+            let successor = world.init("pay");
+            assert_eq!(world.write(12, &successor, ORDERS, 0), ErrorCode::None, "{context}");
+            assert!(world.end(5, &successor, true).is_ok(), "{context}");
+        }
+    }
+    assert!(whole >= TRIES && nothing >= 4 * TRIES, "{whole} and {nothing}");
+}
+
+#[test]
+fn one_sync_answers_all_who_wait_and_a_transaction_of_one_record_takes_two() {
+    let disk = LossyDisk::default();
+    let mut world = World::with_journal(Arc::new(disk.clone()), 1 << 20, START);
+    world.create_topics();
+    let producers: Vec<_> = (0..64).map(|number| world.init(&format!("pay-{number}"))).collect();
+    let before = disk.syncs();
+    world.sync_only(0);
+    for producer in &producers {
+        let _ = world.write(12, producer, ORDERS, 0);
+        assert!(world.took_no_answer(), "the first batch waits for its sync");
+    }
+    world.node.sync().unwrap();
+    assert_eq!(disk.syncs() - before, 1);
+    for producer in &producers {
+        let _ = world.end(5, producer, true);
+        assert!(world.took_no_answer(), "the end waits for its sync");
+    }
+    assert_eq!(committed(&mut world, ORDERS), 0);
+    world.node.sync().unwrap();
+    assert_eq!(disk.syncs() - before, 2, "Prepare, markers and Complete are synced together");
+    assert_eq!(committed(&mut world, ORDERS), 64);
+}
+
+#[test]
+fn what_is_sent_again_is_answered_when_the_original_is_synced() {
+    let disk = LossyDisk::default();
+    let mut world = World::with_journal(Arc::new(disk), SMALL, START);
+    world.create_topics();
+    let producer = world.init("pay");
+    world.sync_only(0);
+    for _ in 0..2 {
+        let _ = world.write(12, &producer, ORDERS, 0);
+        assert!(world.took_no_answer());
+    }
+    world.node.sync().unwrap();
+    assert_eq!(world.write(12, &producer, ORDERS, 0), ErrorCode::None);
+    assert!(!world.took_no_answer());
+}
+
+#[test]
+fn a_failed_sync_acknowledges_nothing_and_ends_the_node() {
+    let disk = LossyDisk::default();
+    let mut world = World::with_journal(Arc::new(disk.clone()), SMALL, START);
+    world.create_topics();
+    let producer = world.init("pay");
+    world.sync_only(0);
+    let _ = world.write(12, &producer, ORDERS, 0);
+    disk.fail_syncs_after(Some(0));
+    assert!(world.node.sync().is_err());
+    disk.fail_syncs_after(None);
+    assert!(world.node.has_failed());
+    assert!(world.node.sync().is_err(), "it is not tried again");
+    assert!(world.took_no_answer());
+    assert_eq!(world.write(12, &producer, ORDERS, 1), ErrorCode::KafkaStorageError);
+    assert_eq!(world.watermarks(ORDERS), (0, 0));
+    assert!(world.node.close(world.now).is_err());
+    drop(world);
+    let (_, mut world) = restarted(&disk, 5);
+    assert_eq!(seen(&mut world), Seen::Nothing);
+}
+
+#[test]
+fn a_small_journal_is_emptied_by_checkpoints_and_nothing_is_lost() {
+    let disk = LossyDisk::default();
+    let mut world = World::with_journal(Arc::new(disk.clone()), SMALL, START);
+    world.create_topics();
+    let mut producer = world.init("pay");
+    for number in 0..40 {
+        assert_eq!(world.write(12, &producer, ORDERS, 0), ErrorCode::None);
+        producer = world.end(5, &producer, true).unwrap();
+        if number % 9 == 0 && world.node.wants_maintenance() {
+            world.node.maintain(world.now);
+            assert!(!world.node.wants_maintenance());
+        }
+    }
+    drop(world);
+    for seed in 0..TRIES {
+        let (_, mut world) = restarted(&disk, seed);
+        assert_eq!(committed(&mut world, ORDERS), 40);
+    }
+}
