@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use oncelog_broker::{Broker, Config, ListenerConfig, Storage};
+use oncelog_broker::{Broker, Config, Durability, ListenerConfig, Storage};
 use tracing_subscriber::EnvFilter;
 
 /// A small, fast, Kafka-compatible broker built for exactly-once.
@@ -26,7 +26,7 @@ enum Command {
     /// Run the broker in the foreground until SIGTERM or SIGINT.
     Serve(Serve),
     /// Put load on a broker and measure it: transactions first.
-    Bench(bench::Bench),
+    Bench(Box<bench::Bench>),
     /// Verify a data directory that no broker uses.
     Check(inspect::Check),
     /// Print what a data directory holds, for people.
@@ -140,10 +140,14 @@ impl Serve {
     }
 
     fn to_config(&self) -> Result<Config, Box<dyn std::error::Error>> {
-        if self.durability == DurabilityFlag::Fsync {
-            return Err("--durability fsync is not available in this version; use --durability os".into());
+        if self.ephemeral && self.durability == DurabilityFlag::Fsync {
+            return Err("--ephemeral keeps nothing, so there is no --durability fsync with it".into());
         }
         let mut config = Config::new();
+        config.durability = match self.durability {
+            DurabilityFlag::Os => Durability::Os,
+            DurabilityFlag::Fsync => Durability::fsync(),
+        };
         if self.ephemeral {
             config = config.in_memory();
         } else if let Some(directory) = &self.data_dir {

@@ -33,10 +33,10 @@ fn a_transaction_whose_marker_is_gone_hangs() {
     let [.., first, last] = &batches[..] else { panic!("a batch and its marker") };
     data.edit(REFUNDS, |content| content.truncate(last.position));
     let checked = data.check();
-    let offset = Some(first.header.base_offset().0);
-    checked.has(Fault, REFUNDS, offset, "'new' is in CompleteCommit");
-    checked.has(Fault, REFUNDS, offset, "hanging transaction of producer");
-    checked.has(Fault, "refunds-0", Some(offset.unwrap() + 1), "its commit marker is not here");
+    let offset = first.header.base_offset().0;
+    checked.has(Fault, REFUNDS, Some(offset), "'new' is in CompleteCommit");
+    checked.has(Fault, REFUNDS, Some(offset), "hanging transaction of producer");
+    checked.has(Fault, "refunds-0", Some(offset + 1), "its commit marker is not here");
 }
 
 #[test]
