@@ -139,7 +139,7 @@ fn what_is_wrong_with_the_flags_is_said_in_a_line() {
     refuses(&["serve", "--listen"], &["--listen"]);
     refuses(&["serve", "--listen", "nowhere"], &["--listen nowhere", "HOST:PORT"]);
     refuses(&["serve", "--listen", "127.0.0.1:99999"], &["127.0.0.1:99999"]);
-    refuses(&["serve", "--durability", "fsync"], &["--durability fsync"]);
+    refuses(&["serve", "--ephemeral", "--durability", "fsync"], &["--durability fsync"]);
     refuses(&["serve", "--durability", "none"], &["none", "os, fsync"]);
     refuses(&["serve", "--ephemeral", "--data-dir", "x"], &["--ephemeral", "--data-dir"]);
     refuses(&["serve", "--ephemeral", "--advertise", "a:1", "--advertise", "b:2"], &["--advertise"]);
