@@ -354,6 +354,12 @@ pub const AGREED: &[Agreed] = &[
         because: "the reference looks into the partition before it asks the coordinator",
         ..ANYTHING
     },
+    Agreed {
+        what: "no UTF-8",
+        broker: "connection_closed",
+        because: "a string that is no UTF-8 closes the connection; the reference replaces what it cannot read",
+        ..ANYTHING
+    },
     Agreed { reference: "UnknownServerError", because: "the reference trips over this request", ..ANYTHING },
 ];
 

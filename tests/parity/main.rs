@@ -42,7 +42,9 @@ fn main() -> ExitCode {
     for (name, scenario) in scenarios::ALL {
         if options.scenarios.is_empty() || options.scenarios.iter().any(|part| name.contains(part.as_str())) {
             report.borrow_mut().begin(name);
-            scenario(&mut Pair::new(options.addresses, report.clone(), clock, &run));
+            let mut pair = Pair::new(options.addresses, report.clone(), clock, &run);
+            scenarios::coordinators(&mut pair);
+            scenario(&mut pair);
             report.borrow_mut().end();
         }
     }

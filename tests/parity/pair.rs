@@ -264,6 +264,16 @@ impl Pair {
         self.judge(api, what, version, outcomes);
     }
 
+    /// The same for answers that depend on what else is there: just whether there is one is compared.
+    pub fn ask_raw_kind(&mut self, what: &str, api: ApiKey, frame: &[u8]) {
+        let outcomes = [Side::Reference, Side::Broker].map(|side| {
+            let connection = self.connection(side)?;
+            let result = connection.send_raw(frame).and_then(|()| connection.receive_frame());
+            self.outcome(side, result).map(|answer| answer.get(4..6).map(<[u8]>::to_vec))
+        });
+        self.judge(api, what, -1, outcomes);
+    }
+
     fn judge<T: Default + Debug>(
         &mut self,
         api: ApiKey,

@@ -3,7 +3,9 @@
 mod admin;
 mod cluster;
 mod configs;
+mod effects;
 mod fetch;
+mod frames;
 mod group_offsets;
 mod groups;
 mod lives;
@@ -45,6 +47,8 @@ scenarios! {
     group_offsets: commits errors fetches transactional deletions;
     lives: topics_made_anew transactions_without_topics waiting_fetches crowded_requests searched_times
         exhausted_epochs;
+    effects: topic_settings defaults mixed_generations markers_amid second_instances;
+    frames: odd_bodies;
     admin: create_topics delete_topics create_partitions;
     configs: describe_topics describe_others alter list_resources;
 }
@@ -120,12 +124,12 @@ pub fn list_offsets_of(
     }
 }
 
-/// The coordinators' topics: asked for, so that they are there.
-pub fn coordinators(pair: &mut Pair, key: &str) {
+/// Asks for coordinators, so that their topics are there from now on.
+pub fn coordinators(pair: &mut Pair) {
     for key_type in [0, 1] {
         pair.ask("a coordinator", 4, |_| find_coordinator::Request {
             key_type,
-            coordinator_keys: vec![key.into()],
+            coordinator_keys: vec!["any".into()],
             ..Default::default()
         });
     }

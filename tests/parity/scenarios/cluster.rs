@@ -53,7 +53,6 @@ fn of(names: &[&str]) -> metadata::Request {
 /// No topics, unknown, invalid and internal ones, and topics by id.
 pub fn metadata_of_topics(pair: &mut Pair) {
     let known = topic(pair, "known", 3, &[]);
-    super::coordinators(pair, "metadata");
     let quiet =
         |request: metadata::Request| metadata::Request { allow_auto_topic_creation: false, ..request };
     for version in 1..=13 {
@@ -125,7 +124,6 @@ pub fn metadata_that_creates(pair: &mut Pair) {
 
 /// Groups, transactions and what is neither; one key, many, none.
 pub fn find_coordinator(pair: &mut Pair) {
-    super::coordinators(pair, "find");
     for key_type in [-1, 0, 1, 2, 3] {
         for key in ["find", "", "g:AAAAAAAAAAAAAAAAAAAAAA:0", "g:1eWFx5PQSSKzmJ6pcgxWUQ:0", "a:b"] {
             pair.ask_all(&format!("type {key_type} key {key:?}"), |_| coordinator_api::Request {

@@ -45,7 +45,6 @@ pub fn describe_topics(pair: &mut Pair) {
             ("min.cleanable.dirty.ratio", "0.30"),
         ],
     );
-    super::coordinators(pair, "configs");
     for (name, topic) in [("plain", &plain), ("own", &own)] {
         for (synonyms, documentation) in [(false, false), (true, false), (true, true)] {
             pair.ask_all(&format!("{name}, synonyms {synonyms}, documentation {documentation}"), |_| {

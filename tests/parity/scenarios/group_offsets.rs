@@ -7,7 +7,7 @@ use oncelog_wire::{
 
 use super::groups::{join_request, stable_group};
 use super::transactions::end_request;
-use super::{Topic, coordinators, init_producer, topic};
+use super::{Topic, init_producer, topic};
 use crate::pair::{Both, Pair, Side};
 
 /// OffsetFetch for all versions: of these partitions, or of all there are.
@@ -82,7 +82,6 @@ pub fn commits(pair: &mut Pair) {
     let topic = topic(pair, "commits", 3, &[]);
     for version in 2..=10 {
         let group = pair.name(&format!("commits-{version}"));
-        coordinators(pair, &group);
         pair.ask("of nobody", version, |side| commit_request(&group, &topic, side, &[0, 1], NOBODY));
         pair.ask("of a generation, to no group", version, |side| {
             commit_request(&format!("{group}-x"), &topic, side, &[0], (1, "m"))
@@ -130,7 +129,6 @@ pub fn errors(pair: &mut Pair) {
     let nowhere = Topic { name: "nowhere".into(), id: Both::of(|_| Uuid([3; 16])) };
     let invalid = Topic { name: "a/b".into(), id: Both::of(|_| Uuid::ZERO) };
     let group = pair.name("commit-errors");
-    coordinators(pair, &group);
     for (what, topic) in [("unknown topic", &nowhere), ("invalid topic", &invalid)] {
         pair.ask_all(what, |side| commit_request(&group, topic, side, &[0], NOBODY));
     }
@@ -185,7 +183,6 @@ pub fn fetches(pair: &mut Pair) {
     let known = topic(pair, "fetches", 3, &[]);
     let nowhere = Topic { name: "nowhere".into(), id: Both::of(|_| Uuid([3; 16])) };
     let group = Str::from(pair.name("fetches"));
-    coordinators(pair, &group);
     pair.ask("commit", 8, |side| commit_request(&group, &known, side, &[0, 2], NOBODY));
     for require_stable in [false, true] {
         for name in [&group, &Str::from("unknown-group"), &Str::EMPTY] {
@@ -255,7 +252,6 @@ pub fn fetches(pair: &mut Pair) {
 pub fn transactional(pair: &mut Pair) {
     let topic = topic(pair, "pending", 1, &[]);
     let group = Str::from(pair.name("pending"));
-    coordinators(pair, &group);
     for committed in [true, false] {
         let id = pair.name(&format!("pending-{committed}"));
         let producer = init_producer(pair, "a producer", Some(&id));
@@ -295,7 +291,6 @@ pub fn transactional(pair: &mut Pair) {
 pub fn deletions(pair: &mut Pair) {
     let topic = topic(pair, "deletions", 2, &[]);
     let group = pair.name("deletions");
-    coordinators(pair, &group);
     let delete = |group: &str, name: &str, partitions: &[i32]| offset_delete::Request {
         group_id: group.into(),
         topics: vec![offset_delete::OffsetDeleteRequestTopic {

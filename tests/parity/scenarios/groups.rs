@@ -5,7 +5,6 @@ use oncelog_wire::{
     Str, delete_groups, describe_groups, heartbeat, join_group, leave_group, list_groups, sync_group,
 };
 
-use super::coordinators;
 use crate::pair::{Both, Pair};
 
 /// JoinGroup of a consumer that knows two assignors.
@@ -77,7 +76,6 @@ pub fn stable_group(pair: &mut Pair, group: &str, version: i16, instance: Option
 pub fn members(pair: &mut Pair) {
     for version in 0..=9 {
         let group = pair.name(&format!("members-{version}"));
-        coordinators(pair, &group);
         let (sync, beat, leave) = (version.min(5), version.min(4), version.min(5));
         let a = stable_group(pair, &group, version, None);
         pair.ask("beats", beat, |side| heartbeat_request(&group, &a[side], 1));
@@ -131,7 +129,6 @@ pub fn members(pair: &mut Pair) {
 /// Unknown groups and members, generations, timeouts, protocols.
 pub fn errors(pair: &mut Pair) {
     let group = pair.name("group-errors");
-    coordinators(pair, &group);
     for (what, id) in [("no group", ""), ("an unknown group", "unknown-group")] {
         pair.ask_all(&format!("join with member id, {what}"), |_| join_request(id, "somebody", None));
         pair.ask_all(&format!("sync, {what}"), |_| sync_request(id, "somebody", 1, &[]));

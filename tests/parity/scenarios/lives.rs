@@ -10,10 +10,7 @@ use oncelog_wire::{
 };
 
 use super::transactions::{add_request, end, end_request, produce_in, producers_of};
-use super::{
-    Topic, batch, batch_of, coordinators, fetch_from, filled, init_producer, list_offsets_of, produce_to,
-    topic,
-};
+use super::{Topic, batch, batch_of, fetch_from, filled, init_producer, list_offsets_of, produce_to, topic};
 use crate::compare::FOREIGN_PRODUCERS;
 use crate::pair::{Both, Pair, Side};
 
@@ -30,7 +27,6 @@ fn delete(pair: &mut Pair, topic: &Topic) {
 pub fn topics_made_anew(pair: &mut Pair) {
     let old = topic(pair, "anew", 2, &[]);
     let group = Str::from(pair.name("anew"));
-    coordinators(pair, &group);
     let producer = (ProducerId(FOREIGN_PRODUCERS + 7), ProducerEpoch(0));
     let records = batch_of(pair, producer, 5, &["a", "b"]);
     pair.ask("records", 11, |side| produce_to(&old, side, 0, records.clone()));
@@ -230,7 +226,6 @@ pub fn searched_times(pair: &mut Pair) {
 pub fn exhausted_epochs(pair: &mut Pair) {
     let topic = topic(pair, "exhausted", 1, &[]);
     let id = pair.name("exhausted");
-    coordinators(pair, &id);
     let init = || init_producer_id::Request {
         transactional_id: Some(id.as_str().into()),
         transaction_timeout_ms: 60_000,

@@ -116,7 +116,6 @@ pub fn delete_records(pair: &mut Pair) {
     let known = topic(pair, "deleted", 2, &[]);
     let compact = topic(pair, "compact", 1, &[("cleanup.policy", "compact")]);
     let both = topic(pair, "both", 1, &[("cleanup.policy", "compact,delete")]);
-    super::coordinators(pair, "delete");
     let records = batch(pair, &["a", "b", "c", "d"]);
     for topic in [&known, &compact, &both] {
         pair.ask("records", 9, |side| produce_to(topic, side, 0, records.clone()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use oncelog_wire::{Str, describe_groups, heartbeat, join_group, leave_group, sync_group};
 
 use super::groups::{heartbeat_request, join_request, stable_group, sync_request};
-use super::{coordinators, topic};
+use super::topic;
 use crate::pair::{Both, Pair};
 
 fn described(pair: &mut Pair, what: &str, group: &str) {
@@ -20,7 +20,6 @@ fn pending_member(pair: &mut Pair, group: &str) -> Both<Str> {
 /// Requests of the wrong moment: while members are awaited, and while the leader decides.
 pub fn wrong_moments(pair: &mut Pair) {
     let group = pair.name("moments");
-    coordinators(pair, &group);
     let a = pending_member(pair, &group);
     described(pair, "one pending", &group);
     pair.ask("a pending member beats", 4, |side| heartbeat_request(&group, &a[side], 0));
@@ -74,7 +73,6 @@ pub fn timeouts(pair: &mut Pair) {
     // All wait at the same time.
     let (pending, silent, rejoining, syncing) =
         (pair.name("t-pending"), pair.name("t-silent"), pair.name("t-rejoining"), pair.name("t-syncing"));
-    coordinators(pair, &pending);
     let p = pair.ask("pending", 5, |_| quick(&pending, "", 5_000)).map(|answer| answer.member_id.clone());
     let s = pair.ask("silent", 3, |_| quick(&silent, "", 5_000)).map(|answer| answer.member_id.clone());
     pair.ask("silent syncs", 3, |side| sync_request(&silent, &s[side], 1, &[&s[side]]));
@@ -103,7 +101,6 @@ pub fn timeouts(pair: &mut Pair) {
 pub fn static_pairs(pair: &mut Pair) {
     for version in [5, 7, 9] {
         let group = pair.name(&format!("static-pair-{version}"));
-        coordinators(pair, &group);
         let join = |member: &str, instance: &str| join_request(&group, member, Some(instance));
         let sync = |member: &Str, instance: &str, generation: i32, assigned: &[&str]| sync_group::Request {
             group_instance_id: Some(instance.into()),
@@ -143,7 +140,6 @@ pub fn static_pairs(pair: &mut Pair) {
 pub fn transactional_members(pair: &mut Pair) {
     let topic = topic(pair, "eos-members", 1, &[]);
     let group = pair.name("eos-members");
-    coordinators(pair, &group);
     let member = stable_group(pair, &group, 5, None);
     for version in [3, 4, 5] {
         let id = pair.name(&format!("eos-members-{version}"));

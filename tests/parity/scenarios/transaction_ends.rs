@@ -3,7 +3,7 @@
 use oncelog_wire::{ProducerEpoch, ProducerId, describe_transactions, init_producer_id};
 
 use super::transactions::{add_request, end, end_request, produce_in};
-use super::{Producer, Topic, coordinators, init_producer, topic};
+use super::{Producer, Topic, init_producer, topic};
 use crate::compare::FOREIGN_PRODUCERS;
 use crate::pair::{Both, Pair, Side};
 
@@ -96,7 +96,6 @@ fn rows(pair: &mut Pair, version: i16) {
 
 /// Every row of the table for versions up to 4, whose epochs stay.
 pub fn old_rows(pair: &mut Pair) {
-    coordinators(pair, "ends");
     for version in [1, 2, 4] {
         rows(pair, version);
     }
@@ -104,7 +103,6 @@ pub fn old_rows(pair: &mut Pair) {
 
 /// Every row of the table for version 5, which raises the epoch.
 pub fn new_rows(pair: &mut Pair) {
-    coordinators(pair, "ends");
     rows(pair, 5);
 }
 

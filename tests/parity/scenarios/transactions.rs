@@ -7,9 +7,7 @@ use oncelog_wire::{
     txn_offset_commit, write_txn_markers,
 };
 
-use super::{
-    Producer, Topic, coordinators, fetch_from, filled, init_producer, list_offsets_of, produce_to, topic,
-};
+use super::{Producer, Topic, fetch_from, filled, init_producer, list_offsets_of, produce_to, topic};
 use crate::compare::FOREIGN_PRODUCERS;
 use crate::pair::{Both, Pair, Side};
 
@@ -120,7 +118,6 @@ const NONE: (ProducerId, ProducerEpoch) = (ProducerId::NONE, ProducerEpoch::NONE
 
 /// InitProducerId: ids, timeouts, half a pair.
 pub fn init_producer_id(pair: &mut Pair) {
-    coordinators(pair, "init");
     let id = pair.name("init");
     pair.ask_all("no id", |_| init_request(None, 60_000, NONE));
     pair.ask_all("no id, pair of another", |_| {
@@ -145,7 +142,6 @@ pub fn init_producer_id(pair: &mut Pair) {
 
 /// InitProducerId with what the producer has (KIP-360).
 pub fn expected_pairs(pair: &mut Pair) {
-    coordinators(pair, "pairs");
     let id = pair.name("pairs");
     pair.ask("a pair for an id nobody knows", 4, |_| {
         init_request(Some(&id), 60_000, (ProducerId(FOREIGN_PRODUCERS), ProducerEpoch(3)))
@@ -180,7 +176,6 @@ pub fn expected_pairs(pair: &mut Pair) {
 /// AddPartitionsToTxn in the form for clients and in that for brokers.
 pub fn add_partitions(pair: &mut Pair) {
     let topic = topic(pair, "added", 3, &[]);
-    coordinators(pair, "add");
     let unknown = Str::from("nowhere");
     for version in 0..=3 {
         let id = pair.name(&format!("add-{version}"));
@@ -254,7 +249,6 @@ pub fn add_partitions(pair: &mut Pair) {
 
 /// AddOffsetsToTxn.
 pub fn add_offsets(pair: &mut Pair) {
-    coordinators(pair, "offsets");
     let group = Str::from(pair.name("group"));
     for version in 0..=4 {
         let id = pair.name(&format!("offsets-{version}"));
@@ -383,7 +377,6 @@ pub fn read_committed(pair: &mut Pair) {
 /// TxnOffsetCommit.
 pub fn offset_commits(pair: &mut Pair) {
     let topic = topic(pair, "txn-offsets", 2, &[]);
-    coordinators(pair, "txn-offsets");
     for version in 0..=5 {
         let id = pair.name(&format!("txn-offsets-{version}"));
         let group = Str::from(pair.name(&format!("txn-group-{version}")));
