@@ -17,8 +17,7 @@ const UNREADABLE: u8 = 2;
 /// A check that takes no longer than this shows no progress.
 const PROGRESS_AFTER: Duration = Duration::from_secs(2);
 
-/// Verify a data directory that no broker uses. Writes nothing. Exits with 0 where all is well, 1 where there are faults, 2
-/// where the directory cannot be read.
+/// The flags of `check`.
 #[derive(Args)]
 pub struct Check {
     /// The data directory.
@@ -29,7 +28,7 @@ pub struct Check {
     json: bool,
 }
 
-/// Print what a data directory holds, for people. Writes nothing.
+/// What `dump` can print.
 #[derive(Subcommand)]
 pub enum Dump {
     /// The batches of a topic or a partition.

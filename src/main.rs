@@ -27,7 +27,7 @@ enum Command {
     Serve(Serve),
     /// Put load on a broker and measure it: transactions first.
     Bench(Box<bench::Bench>),
-    /// Verify a data directory that no broker uses.
+    /// Verify a data directory that no broker uses. Exits with 1 where there are faults, 2 where it cannot be read.
     Check(inspect::Check),
     /// Print what a data directory holds, for people.
     #[command(subcommand)]

@@ -157,11 +157,11 @@ fn the_transaction_index_is_held_against_the_log() {
         extra[25] += 1;
         content.splice(34..34, extra);
     });
-    data.check().has(Fault, index, None.or(checked_offset(&data, index)), "that was not aborted there");
+    data.check().has(Fault, index, marker_of_second(&data, index), "that was not aborted there");
 }
 
-/// The last offset in the second entry.
-fn checked_offset(data: &Data, index: &str) -> Option<i64> {
+/// The offset of the marker in the second entry.
+fn marker_of_second(data: &Data, index: &str) -> Option<i64> {
     let content = data.read(index);
     Some(i64::from_be_bytes(content[34 + 18..34 + 26].try_into().unwrap()))
 }
