@@ -150,6 +150,9 @@ fn replace(
     }
 }
 
+/// What a request is called, and the entries it has.
+type Named<'a, T> = (&'a str, &'a [T]);
+
 /// IncrementalAlterConfigs and AlterConfigs.
 pub fn alter(pair: &mut Pair) {
     let known = topic(pair, "altered", 1, &[]);
@@ -169,7 +172,7 @@ pub fn alter(pair: &mut Pair) {
             )
         });
     };
-    let changes: &[(&str, &[(&str, i8, Option<&str>)])] = &[
+    let changes: &[Named<(&str, i8, Option<&str>)>] = &[
         ("set", &[("retention.ms", SET, Some("5000"))]),
         ("append", &[("cleanup.policy", APPEND, Some("compact"))]),
         ("append again", &[("cleanup.policy", APPEND, Some("compact"))]),
@@ -248,7 +251,7 @@ pub fn alter(pair: &mut Pair) {
         request
     });
     pair.ask_all("no resources", |_| alter_api::Request::default());
-    let replacements: &[(&str, &[(&str, Option<&str>)])] = &[
+    let replacements: &[Named<(&str, Option<&str>)>] = &[
         ("replaced", &[("retention.ms", Some("9000")), ("cleanup.policy", Some("compact"))]),
         ("replaced by less", &[("max.message.bytes", Some("9000"))]),
         ("replaced by null", &[("retention.ms", None)]),

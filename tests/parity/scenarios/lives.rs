@@ -10,7 +10,9 @@ use oncelog_wire::{
 };
 
 use super::transactions::{add_request, end, end_request, produce_in, producers_of};
-use super::{Topic, batch, batch_of, fetch_from, filled, init_producer, list_offsets_of, produce_to, topic};
+use super::{
+    Producer, Topic, batch, batch_of, fetch_from, filled, init_producer, list_offsets_of, produce_to, topic,
+};
 use crate::compare::FOREIGN_PRODUCERS;
 use crate::pair::{Both, Pair, Side};
 
@@ -154,7 +156,7 @@ pub fn crowded_requests(pair: &mut Pair) {
     let (a, b) = (init_producer(pair, "a", Some(&one)), init_producer(pair, "b", Some(&two)));
     let from = pair.time();
     for version in [11, 12, 13] {
-        let request = |side: Side, producers: &[(i32, Both<(ProducerId, ProducerEpoch)>, bool)]| {
+        let request = |side: Side, producers: &[(i32, Producer, bool)]| {
             let data = producers.iter().map(|(index, producer, is_transactional)| {
                 let (id, epoch) = producer[side];
                 let builder = BatchBuilder::new().producer(id, epoch, 0);
