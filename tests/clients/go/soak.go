@@ -58,6 +58,7 @@ func soak(seconds int, seed uint64) {
 			for working.Err() == nil {
 				if crashed := copyUntilCrash(working, ctx, address, source, target, group, id, random, &transactions, options); crashed {
 					crashes.Add(1)
+					time.Sleep(100 * time.Millisecond)
 				}
 			}
 		})
