@@ -36,13 +36,19 @@ pub(crate) fn cut(files: &mut LogFiles, opening: &Opening, now: Timestamp) -> Re
     files.remove_segments_from(disk, directory, above)?;
     files.segments.truncate(above);
     let Some(last) = files.segments.last_mut() else { return Ok(cut) };
-    let (mut segment, _) = last.open(&opening.pool, directory, None, now)?;
+    let (mut segment, is_sound) = last.open(&opening.pool, directory, None, now)?;
     let position = end_below(&segment, recovery_point)?;
     if position < segment.size {
         let path = segment.batches.file().path();
         segment.batches.open()?.truncate(u64::from(position)).on("truncate", path)?;
         cut.bytes += u64::from(segment.size - position);
         cut.is_change = true;
+    }
+    if !is_sound {
+        // They are empty now and lack all that is to stay; as if they were not there, they are made anew later.
+        last.log = u64::from(position);
+        (last.offset_index, last.time_index, last.transaction_index) = (None, None, None);
+        return Ok(cut);
     }
     segment.truncate_indexes(recovery_point)?;
     let length = |entries: u32, entry_bytes: u32| Some(u64::from(entries) * u64::from(entry_bytes));

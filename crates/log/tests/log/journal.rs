@@ -399,6 +399,33 @@ fn all_that_waits_is_synced_at_once() {
 }
 
 #[test]
+fn an_index_that_a_power_cut_has_torn_costs_no_aborted_transaction() {
+    for extension in ["index", "timeindex", "txnindex"] {
+        let mut world = World::new();
+        world.take(Step::Append { log: 0, producer: 1, in_txn: true, bytes: 10 });
+        world.take(Step::End { log: 0, producer: 1, kind: MarkerKind::Abort });
+        world.sync();
+        world.take(Step::Checkpoint);
+        world.open = None;
+        let path = PathBuf::from(ROOT).join("orders0-0/00000000000000000000").with_extension(extension);
+        let file = world.disk.open(&path, OpenMode::Existing).unwrap();
+        file.write_at(&[0; 5], file.length().unwrap()).unwrap();
+        for _ in 0..2 {
+            world.start();
+            let spec = ReadSpec {
+                offset: Offset::ZERO,
+                max_bytes: 1 << 20,
+                at_least_one_batch: true,
+                isolation: Isolation::ReadCommitted,
+            };
+            let aborted = world.logs()[0].read(&spec).unwrap().aborted.unwrap();
+            assert_eq!(aborted.len(), 1, "{extension} was torn");
+            world.open = None;
+        }
+    }
+}
+
+#[test]
 fn a_batch_that_would_not_fit_into_the_journal_is_refused() {
     let mut world = World::new();
     let mut builder = BatchBuilder::new();
