@@ -13,7 +13,7 @@ use std::path::Path;
 use bytes::Bytes;
 use oncelog_coordinator::metadata::config::StaticConfig;
 use oncelog_coordinator::metadata::{self, Cluster, Identity};
-use oncelog_coordinator::{groups, transactions as coordinator};
+use oncelog_coordinator::{groups, partition_for, transactions as coordinator};
 use oncelog_log::Disk;
 use oncelog_wire::{Offset, ProducerId, Timestamp, TopicPartition, Uuid};
 
@@ -138,7 +138,7 @@ impl Checker<'_> {
         let is_of = |topic: &'static str| move |log: &&TopicPartition| log.topic == topic;
         self.transaction_state(report);
         for log in self.directory.logs.iter().filter(is_of(CONSUMER_OFFSETS)) {
-            self.log(log, report, &mut take_offset);
+            self.log(log, report, &mut |report, visit| self.take_offset(log, report, visit));
         }
         let internal = [CLUSTER_METADATA, TRANSACTION_STATE, CONSUMER_OFFSETS];
         let is_internal = |log: &TopicPartition| internal.iter().any(|topic| log.topic == *topic);
@@ -232,6 +232,7 @@ impl Checker<'_> {
                 match coordinator::Record::decode(&Bytes::copy_from_slice(key), value.as_ref()) {
                     Ok(None) => {}
                     Ok(Some(record)) => {
+                        self.belongs(log, &record.transactional_id, visit.at.clone(), report);
                         if let Some(what) = known.take(record, log, visit.record.offset, visit.is_gapless) {
                             report.fault(visit.at, what);
                         }
@@ -291,16 +292,33 @@ impl Checker<'_> {
             transactions: is_coordinated.then_some(&self.transactions),
         }
     }
-}
 
-fn take_offset(report: &mut Report<'_>, visit: Visit<'_>) {
-    let (Some(key), value) = (visit.record.key, visit.record.value) else { return };
-    let value = value.map(Bytes::copy_from_slice);
-    match groups::Record::decode(&Bytes::copy_from_slice(key), value.as_ref()) {
-        Ok(Some(groups::Record::OffsetCommit(..))) => report.summary.offset_commits += 1,
-        Ok(_) => {}
-        Err(error) => {
-            report.fault(visit.at, format!("no record of a group or an offset: {error}; it is passed over"));
+    fn take_offset(&self, log: &TopicPartition, report: &mut Report<'_>, visit: Visit<'_>) {
+        let (Some(key), value) = (visit.record.key, visit.record.value) else { return };
+        let value = value.map(Bytes::copy_from_slice);
+        let group = match groups::Record::decode(&Bytes::copy_from_slice(key), value.as_ref()) {
+            Ok(None) => return,
+            Ok(Some(groups::Record::GroupMetadata(key, _))) => key.group,
+            Ok(Some(groups::Record::OffsetCommit(key, _))) => {
+                report.summary.offset_commits += 1;
+                key.group
+            }
+            Err(error) => {
+                let what = format!("no record of a group or an offset: {error}; it is passed over");
+                return report.fault(visit.at, what);
+            }
+        };
+        self.belongs(log, &group, visit.at, report);
+    }
+
+    /// Whether the coordinator of a key is the one whose log has the record: clients are sent to no other.
+    fn belongs(&self, log: &TopicPartition, key: &str, at: At, report: &mut Report<'_>) {
+        let Some(topic) = self.view.cluster.topic(&log.topic) else { return };
+        let partition = partition_for(key, topic.partition_count.max(1) as usize);
+        if partition as i32 != log.partition {
+            let what =
+                format!("'{key}' belongs to partition {partition}: its coordinator does not know this");
+            report.fault(at, what);
         }
     }
 }

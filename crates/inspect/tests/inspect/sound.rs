@@ -5,7 +5,7 @@ use std::fs;
 use oncelog_broker::Durability;
 use oncelog_client::{Producer, ProducerOptions, TransactionVersion};
 use oncelog_inspect::{InspectError, Severity, check};
-use oncelog_log::FileDisk;
+use oncelog_log::{Disk, FileDisk, MemoryDisk, OpenMode};
 use oncelog_records::Compression;
 use oncelog_wire::{ErrorCode, Offset, delete_records};
 
@@ -169,4 +169,16 @@ fn a_directory_with_a_journal_is_without_faults() {
     let checked = data.check();
     checked.faults(0);
     assert_eq!((checked.summary.open, checked.summary.notes), (1, 1), "{}", checked.text());
+}
+
+#[test]
+fn a_directory_on_any_disk_can_be_checked() {
+    let data = Data::sound();
+    let memory = MemoryDisk::new();
+    for (path, content) in data.content() {
+        memory.create_directory(path.parent().unwrap()).unwrap();
+        memory.open(&path, OpenMode::Create).unwrap().write_at(&content, 0).unwrap();
+    }
+    let summary = check(&memory, data.path(), &mut |_| {}).unwrap();
+    assert_eq!(summary, data.check().summary);
 }

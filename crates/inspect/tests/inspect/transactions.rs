@@ -205,3 +205,13 @@ fn steps_that_no_transaction_takes_are_found() {
     let offset = data.append(&state, &again);
     data.check().has(Fault, &state, Some(offset.0), "goes back from epoch");
 }
+
+#[test]
+fn records_in_the_wrong_partition_are_found() {
+    let data = Data::sound();
+    let name = |partition| first_segment(&format!("__transaction_state-{partition}"));
+    // Each of the two ids has a partition of its own.
+    let moved = data.batches(&name(0)).pop().unwrap().bytes;
+    let offset = data.append(&name(1), &moved);
+    data.check().has(Fault, &name(1), Some(offset.0), "'new' belongs to partition 0");
+}
