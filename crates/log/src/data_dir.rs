@@ -88,6 +88,8 @@ pub struct DataDir {
     opened: Mutex<BTreeSet<TopicPartition>>,
     /// What the checkpoint files say.
     points: Mutex<BTreeMap<TopicPartition, Points>>,
+    /// The logs that have been deleted since checkpoints were last begun.
+    deleted: Mutex<BTreeSet<TopicPartition>>,
     /// What the journal has above the recovery points, until all logs have been recovered.
     replay: Mutex<Option<JournalReplay>>,
     journal: Option<Arc<Journal>>,
@@ -136,6 +138,7 @@ impl DataDir {
             was_clean,
             opened: Mutex::default(),
             points: Mutex::new(points),
+            deleted: Mutex::default(),
             replay: Mutex::new(replay),
             journal,
             _lock: lock,
@@ -253,6 +256,7 @@ impl DataDir {
     /// Deletes the files of a log, whose [`Log`] must not be used any more. No error where there are none.
     pub fn delete_log(&self, topic_partition: &TopicPartition) -> Result<(), LogError> {
         // A log of the same name that is made later must not inherit these.
+        self.deleted.lock().insert(topic_partition.clone());
         if self.points.lock().remove(topic_partition).is_some() {
             self.write_points()?;
         }
@@ -270,13 +274,21 @@ impl DataDir {
         remove_tree(disk, &retired).on("remove", &retired)
     }
 
-    /// Notes where the logs stand, for a start after a crash. Has to be given all of them.
+    /// Says that from now on it is gathered where the logs stand.
+    pub fn begin_checkpoints(&self) {
+        self.deleted.lock().clear();
+    }
+
+    /// Notes where the logs stand, for a start after a crash. Has to be given all of them. What is said of one that has
+    /// been deleted since [`DataDir::begin_checkpoints`] is not for another that may have its name by now.
     pub fn write_checkpoints(&self, points: impl Iterator<Item = LogPoints>) -> Result<(), LogError> {
         let points = points.map(|points| {
             let LogPoints { topic_partition, recovery_point, log_start_offset } = points;
             (topic_partition, Points { recovery_point, log_start_offset })
         });
-        *self.points.lock() = points.collect();
+        let deleted = self.deleted.lock();
+        *self.points.lock() = points.filter(|(name, _)| !deleted.contains(name)).collect();
+        drop(deleted);
         self.write_points()
     }
 

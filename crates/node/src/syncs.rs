@@ -120,6 +120,8 @@ impl Syncs {
     pub fn fail(&self) {
         self.journal.fail();
         self.wake();
+        // So that whoever syncs finds out.
+        self.work.fire();
     }
 }
 

@@ -58,6 +58,7 @@ pub(crate) fn make_room(node: &Node) -> Result<(), LogError> {
 /// Looks after each log in turn: by retention where that is due, and by a checkpoint where enough has been written, or,
 /// with a full pass, anything.
 fn pass(node: &Node, is_full_pass: bool, retention: Option<Now>) -> Result<(), LogError> {
+    node.data.begin_checkpoints();
     let covered = node.syncs.as_ref().map(|syncs| syncs.journal().synced());
     let mut points = Vec::new();
     let (mut has_moved, mut failure) = (false, None);
@@ -66,6 +67,8 @@ fn pass(node: &Node, is_full_pass: bool, retention: Option<Now>) -> Result<(), L
         for moved in [maintained, checkpoint(partition, is_full_pass)] {
             match moved {
                 Ok(moved) => has_moved |= moved,
+                // Its files may have gone under our hands.
+                Err(_) if partition.lock().is_deleted => {}
                 Err(error) => {
                     tracing::error!("{}-{}: {error}", partition.topic, partition.index);
                     failure = Some(error);
@@ -97,6 +100,7 @@ pub(crate) fn settle(node: &Node) -> Result<(), LogError> {
     if !node.data.must_be_settled() {
         return Ok(());
     }
+    node.data.begin_checkpoints();
     let mut points = Vec::new();
     let mut settled = Ok(());
     node.for_each_partition(|partition| {
@@ -149,6 +153,7 @@ fn finish_checkpoint(partition: &Partition, is_due: impl FnOnce(&Log) -> bool) -
 /// Closes every log and marks the directory as closed cleanly.
 pub(crate) fn close(node: &Node, _now: Now) -> Result<(), LogError> {
     node.sync()?;
+    node.data.begin_checkpoints();
     let mut points = Vec::new();
     let mut failure = None;
     node.for_each_partition(|partition| match partition.lock().log.close() {
