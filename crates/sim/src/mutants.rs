@@ -27,6 +27,8 @@ pub enum Mutant {
     AckWithoutWrite,
     /// The end of a log is lost at a start, as if acknowledged before it was written.
     AckBeforeWrite,
+    /// What is acknowledged is not synced every other time. Shows where the power is cut.
+    AckBeforeSync,
     /// Idempotent produces are taken for plain ones.
     NoDeduplication,
     /// The records of a batch are written in the wrong order.
@@ -53,27 +55,6 @@ pub enum Mutant {
     NoTimers,
     /// A replay misses the last record of a coordinator.
     ShortReplay,
-}
-
-impl Mutant {
-    /// All of them.
-    pub const ALL: [Mutant; 15] = [
-        Mutant::AckWithoutWrite,
-        Mutant::AckBeforeWrite,
-        Mutant::NoDeduplication,
-        Mutant::WrongOrder,
-        Mutant::HiddenAborts,
-        Mutant::NoLastStableOffset,
-        Mutant::LastStableOffByOne,
-        Mutant::SkippedBatch,
-        Mutant::MarkerBeforePrepare,
-        Mutant::ForgottenCommit,
-        Mutant::EagerOffsets,
-        Mutant::ForgottenOffsets,
-        Mutant::NoFencing,
-        Mutant::NoTimers,
-        Mutant::ShortReplay,
-    ];
 }
 
 /// Hands requests to the broker and answers to clients; brings the bug in.
@@ -143,8 +124,10 @@ impl Interposer {
 
     /// The broker is about to start.
     pub fn before_start(&mut self, disk: &LossyDisk) {
-        if self.mutant == Some(Mutant::AckBeforeWrite) {
-            cut_last_segment(disk, "orders-0");
+        match self.mutant {
+            Some(Mutant::AckBeforeWrite) => cut_last_segment(disk, "orders-0"),
+            Some(Mutant::AckBeforeSync) => disk.lie_about_syncs_of("journal-"),
+            _ => {}
         }
     }
 

@@ -45,6 +45,8 @@ struct State {
     unsynced: Vec<NameChange>,
     faults: Faults,
     is_dead: bool,
+    /// Files whose name begins so are synced every other time only.
+    half_synced: Option<&'static str>,
     /// Counts the lives of the process: handles of an earlier life are dead.
     life: u64,
     locks: BTreeMap<PathBuf, Weak<()>>,
@@ -72,6 +74,7 @@ enum NameChange {
 struct LossyFile {
     disk: LossyDisk,
     life: u64,
+    name: String,
     inode: Inode,
 }
 
@@ -84,6 +87,7 @@ impl LossyDisk {
             unsynced: Vec::new(),
             faults: Faults::default(),
             is_dead: false,
+            half_synced: None,
             life: 0,
             locks: BTreeMap::new(),
             random,
@@ -93,6 +97,11 @@ impl LossyDisk {
     /// Sets what goes wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.0.lock().faults = faults;
+    }
+
+    /// From now on every other sync of files whose name begins like this does nothing, and says that all is well.
+    pub fn lie_about_syncs_of(&self, name: &'static str) {
+        self.0.lock().half_synced = Some(name);
     }
 
     /// Bytes in all files.
@@ -290,7 +299,8 @@ impl Disk for LossyDisk {
                 Ok(inode)
             })?,
         };
-        Ok(Arc::new(LossyFile { disk: self.clone(), life, inode }))
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Arc::new(LossyFile { disk: self.clone(), life, name, inode }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -404,7 +414,10 @@ impl DiskFile for LossyFile {
     fn sync(&self) -> io::Result<()> {
         self.disk.change(self.life, |state| {
             state.refuse_some(state.faults.failing_syncs, "the sync")?;
-            self.inode.lock().sync();
+            let is_lied_about = state.half_synced.is_some_and(|name| self.name.starts_with(name));
+            if !(is_lied_about && state.random.one_in(2)) {
+                self.inode.lock().sync();
+            }
             Ok(())
         })
     }

@@ -1,5 +1,5 @@
-//! A broker on the lossy disk, with `os` durability: what was written survives the death of the process; a power cut
-//! takes what was not synced, but leaves nothing wrong behind.
+//! A broker on the lossy disk. With `os` durability what was written survives the death of the process, and a power cut
+//! takes what was not synced but leaves nothing wrong behind; with `fsync` what was acknowledged survives that as well.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use oncelog_client::{Isolation, visible_records};
 use oncelog_log::Durability;
 use oncelog_node::Node;
 use oncelog_records::BatchBuilder;
-use oncelog_sim::broker;
+use oncelog_sim::broker::{self, FSYNC};
 use oncelog_sim::disk::LossyDisk;
 use oncelog_sim::random::Random;
 use oncelog_wire::{ErrorCode, Now, Offset, Timestamp, create_topics, fetch, produce};
@@ -18,6 +18,7 @@ use crate::seeds;
 /// A broker with a topic, whose records count up.
 struct Counting {
     disk: LossyDisk,
+    durability: Durability,
     random: Random,
     node: Option<Node>,
     now: Now,
@@ -25,18 +26,18 @@ struct Counting {
 }
 
 impl Counting {
-    fn new(seed: u64) -> Counting {
+    fn new(seed: u64, durability: Durability) -> Counting {
         let mut random = Random::new(seed);
         let disk = LossyDisk::new(random.fork());
         let now = Now { monotonic: Duration::from_secs(1), wall: Timestamp(1_700_000_000_000) };
-        let mut counting = Counting { disk, random, node: None, now, written: 0 };
+        let mut counting = Counting { disk, durability, random, node: None, now, written: 0 };
         counting.start();
         counting.create_topic();
         counting
     }
 
     fn start(&mut self) {
-        let node = broker::start(Arc::new(self.disk.clone()), Durability::Os, self.random.fork(), self.now);
+        let node = broker::start(Arc::new(self.disk.clone()), self.durability, self.random.fork(), self.now);
         self.node = Some(node.unwrap());
     }
 
@@ -136,7 +137,7 @@ impl Counting {
 #[test]
 fn a_process_that_dies_loses_nothing_that_was_acknowledged() {
     for seed in 0..seeds(40) {
-        let mut counting = Counting::new(seed);
+        let mut counting = Counting::new(seed, Durability::Os);
         for _ in 0..4 {
             let batches = counting.random.within(0..12);
             counting.write(batches);
@@ -156,7 +157,7 @@ fn a_power_cut_leaves_what_was_synced_and_nothing_wrong() {
     let mut losses = 0;
     let seeds = seeds(120);
     for seed in 0..seeds {
-        let mut counting = Counting::new(seed);
+        let mut counting = Counting::new(seed, Durability::Os);
         let batches = counting.random.within(0..12);
         counting.write(batches);
         let is_synced = counting.random.one_in(2);
@@ -187,4 +188,22 @@ fn a_power_cut_leaves_what_was_synced_and_nothing_wrong() {
         assert_eq!(counting.numbers(), Some((0..counting.written).collect()), "seed {seed}");
     }
     assert!(losses > seeds / 6, "just {losses} power cuts lost anything");
+}
+
+#[test]
+fn a_power_cut_takes_nothing_that_was_acknowledged_as_synced() {
+    for seed in 0..seeds(60) {
+        let mut counting = Counting::new(seed, FSYNC);
+        for _ in 0..4 {
+            let batches = counting.random.within(0..25);
+            counting.write(batches);
+            if counting.random.one_in(3) {
+                counting.checkpoint();
+            }
+            counting.node = None;
+            counting.disk.cut_power();
+            counting.start();
+            assert_eq!(counting.numbers(), Some((0..counting.written).collect()), "seed {seed}");
+        }
+    }
 }
