@@ -283,7 +283,7 @@ fn watch(
     // What consumers waited in vain after the last record is not part of it.
     let last = match recorder.last_receipt.load(Ordering::Relaxed) {
         0 => last,
-        nanos => start + Duration::from_nanos(nanos),
+        nanos => (start + Duration::from_nanos(nanos)).max(counted_from + settings.duration),
     };
     let broker_cpu_seconds = broker_cpu()?.zip(cpu_before.1).map(|(after, before)| after - before);
     Ok(Measured {
