@@ -20,18 +20,38 @@ pub(crate) struct EntryFile<const N: usize> {
     file: PooledFile,
     written: u32,
     buffer: Vec<[u8; N]>,
+    /// Whether there is to be no file before [`EntryFile::release`].
+    is_held: bool,
 }
 
 impl<const N: usize> EntryFile<N> {
     /// An empty file where there may have been another.
     pub(crate) fn create(file: PooledFile) -> Result<EntryFile<N>, LogError> {
         file.create_empty().on("create", file.path())?;
-        Ok(EntryFile { file, written: 0, buffer: Vec::new() })
+        Ok(EntryFile { file, written: 0, buffer: Vec::new(), is_held: false })
+    }
+
+    /// No file, until it is released: its absence says that what it is to hold is not complete.
+    pub(crate) fn held(file: PooledFile) -> Result<EntryFile<N>, LogError> {
+        file.remove().on("remove", file.path())?;
+        Ok(EntryFile { file, written: 0, buffer: Vec::new(), is_held: true })
+    }
+
+    /// Writes the file, if it was held.
+    pub(crate) fn release(&mut self) -> Result<(), LogError> {
+        if self.is_held {
+            self.file.replace(self.buffer.as_flattened()).on("write", self.file.path())?;
+            self.written = self.buffer.len() as u32;
+            self.buffer.clear();
+            self.is_held = false;
+        }
+        self.flush()
     }
 
     /// A file that has `length` bytes; what does not make up a whole entry is not counted.
     pub(crate) fn open(file: PooledFile, length: u64) -> EntryFile<N> {
-        EntryFile { file, written: (length / N as u64).min(u64::from(u32::MAX)) as u32, buffer: Vec::new() }
+        let written = (length / N as u64).min(u64::from(u32::MAX)) as u32;
+        EntryFile { file, written, buffer: Vec::new(), is_held: false }
     }
 
     pub(crate) fn file(&self) -> &PooledFile {
@@ -122,7 +142,7 @@ impl<const N: usize> EntryFile<N> {
 
     /// Writes what is in memory, and gives the memory back.
     pub(crate) fn flush(&mut self) -> Result<(), LogError> {
-        if self.buffer.is_empty() {
+        if self.buffer.is_empty() || self.is_held {
             return Ok(());
         }
         let file = self.file.get_or_create().on("open", self.file.path())?;
@@ -149,6 +169,9 @@ impl<const N: usize> EntryFile<N> {
         } else {
             self.buffer.clear();
             self.written = count;
+        }
+        if self.is_held {
+            return Ok(());
         }
         let file = self.file.get_or_create().on("open", self.file.path())?;
         file.truncate(u64::from(self.written) * N as u64).on("truncate", self.file.path())

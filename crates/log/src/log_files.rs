@@ -140,9 +140,10 @@ impl SegmentFiles {
         let is_sound = self.are_lengths_sound() && self.are_indexes_plausible(&segment, next)?;
         if !is_sound {
             tracing::warn!("{}: making the indexes anew", segment.batches.file().path().display());
+            // First of all, and it comes back last: a start that is cut short must not leave indexes that look sound.
+            segment.transaction_index = TransactionIndex::held(file(TRANSACTION_INDEX))?;
             segment.offset_index = OffsetIndex::create(file(OFFSET_INDEX), base_offset)?;
             segment.time_index = TimeIndex::create(file(TIME_INDEX), base_offset)?;
-            segment.transaction_index = TransactionIndex::create(file(TRANSACTION_INDEX))?;
         }
         Ok((segment, is_sound))
     }

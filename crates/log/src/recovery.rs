@@ -384,6 +384,7 @@ impl Log {
         let (first, recovery_point) = (self.segment_of(indexed_from), self.recovery_point);
         for segment in self.segments.iter_mut().skip(first) {
             segment.flush_indexes()?;
+            segment.transaction_index.entries_mut().release()?;
             if indexed_from < recovery_point && segment.base_offset < recovery_point {
                 for file in segment.flushed_files()? {
                     file.sync().on("sync", segment.batches.file().path())?;

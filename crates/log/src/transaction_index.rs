@@ -34,6 +34,11 @@ impl TransactionIndex {
         Ok(TransactionIndex { entries: EntryFile::create(file)? })
     }
 
+    /// An index that has no file until it is complete.
+    pub(crate) fn held(file: PooledFile) -> Result<TransactionIndex, LogError> {
+        Ok(TransactionIndex { entries: EntryFile::held(file)? })
+    }
+
     pub(crate) fn open(file: PooledFile, length: u64) -> TransactionIndex {
         TransactionIndex { entries: EntryFile::open(file, length) }
     }

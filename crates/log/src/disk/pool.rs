@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::{Disk, DiskFile, OpenMode};
+use super::{Disk, DiskFile, OpenMode, replace_file};
 
 /// The disk, and the files of it that are open.
 #[derive(Debug)]
@@ -88,6 +88,19 @@ impl PooledFile {
     /// The open file, made where it is missing.
     pub(crate) fn get_or_create(&self) -> io::Result<Arc<dyn DiskFile>> {
         self.open(OpenMode::Create)
+    }
+
+    /// Makes sure the file does not exist.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        match self.pool.disk.remove_file(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Makes the file at once with all its content, in place of whatever is there.
+    pub(crate) fn replace(&self, content: &[u8]) -> io::Result<()> {
+        replace_file(&*self.pool.disk, &self.path, content)
     }
 
     /// Makes sure the file exists and is empty, without keeping it open.

@@ -199,3 +199,30 @@ fn nothing_that_was_answered_is_lost_wherever_the_process_is_killed() {
     }
     assert!(copies > 1000, "{copies}");
 }
+
+#[test]
+fn a_recovery_that_is_killed_while_it_makes_indexes_anew_is_done_again() {
+    for extension in ["index", "timeindex", "txnindex"] {
+        let disk = Traced { inner: MemoryDisk::new(), trace: Arc::default() };
+        let mut world = World::on(Arc::new(disk.clone()), "/data".into(), LogConfig::default());
+        world.transactional(1, 0, 0);
+        world.end(1, 0, MarkerKind::Abort);
+        world.checkpoint();
+        world.open = None;
+        let path = Path::new("/data/orders-0/00000000000000000000").with_extension(extension);
+        let file = disk.inner.open(&path, OpenMode::Existing).unwrap();
+        file.write_at(&[0; 5], file.length().unwrap()).unwrap();
+        disk.trace.lock().unwrap().clear();
+        world.start();
+        let copies = std::mem::take(&mut *disk.trace.lock().unwrap());
+        assert!(copies.len() > 3);
+        for (at, copy) in copies.into_iter().enumerate() {
+            let disk = Arc::new(copy);
+            let config = LogConfig::default();
+            let mut world = World { disk, root: "/data".into(), config, now: 1_000_000, open: None };
+            world.start();
+            let aborted = world.read(0, Isolation::ReadCommitted).aborted.unwrap();
+            assert_eq!(aborted.len(), 1, "{extension} was torn, killed after {at} changes");
+        }
+    }
+}
