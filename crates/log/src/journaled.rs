@@ -113,7 +113,7 @@ impl Log {
         let is_shorter = replayed < cut.bytes;
         if is_shorter {
             tracing::warn!(
-                "{}: {} bytes that nobody had been told of are gone; the log ends at offset {}",
+                "{}: {} bytes that had not been synced are gone; the log ends at offset {}",
                 self.directory.display(),
                 cut.bytes - replayed,
                 self.log_end_offset

@@ -498,3 +498,34 @@ fn what_changes_between_runs_is_written_down() {
     assert_eq!(read(&world).0, "os");
     assert!(world.open.as_ref().unwrap().0.may_have_lost_records());
 }
+
+#[test]
+fn a_log_does_not_inherit_the_recovery_point_of_one_that_was_deleted_during_a_checkpoint() {
+    let mut world = World::new();
+    for _ in 0..3 {
+        world.take(Step::Append { log: 0, producer: 1, in_txn: false, bytes: 10 });
+    }
+    world.sync();
+    world.take(Step::Checkpoint);
+    let (data, mut logs) = world.open.take().unwrap();
+    data.begin_checkpoints();
+    let points: Vec<_> = logs.iter().filter_map(Log::points).collect();
+    data.delete_log(&partition(0).0).unwrap();
+    data.write_checkpoints(points.into_iter()).unwrap();
+    let (name, successor) = (partition(0).0, Uuid([9; 16]));
+    logs[0] = data.open_log(&name, successor, config(), NOW).unwrap();
+    let batch = crate::world::plain(NOW.wall.0, 1, 10);
+    logs[0].append(&BatchView::parse(&batch).unwrap(), Origin::Coordinator, NOW).unwrap();
+    data.journal().unwrap().sync(|_, _| {}).unwrap();
+    drop((data, logs));
+    let disk = world.disk.after_power_cut(&mut Dice::new(1));
+    let options = DataDirOptions { durability: JOURNAL, ..options() };
+    let data = DataDir::open(Arc::new(disk), Path::new(ROOT), options).unwrap();
+    for found in data.logs().unwrap().iter().filter(|found| found.topic_id != Some(successor)) {
+        if found.topic_partition == name {
+            data.delete_log(&name).unwrap();
+        }
+    }
+    let log = data.open_log(&name, successor, config(), NOW).unwrap();
+    assert_eq!(log.log_end_offset(), Offset(1), "what was acknowledged of the successor is there");
+}
