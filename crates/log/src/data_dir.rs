@@ -86,14 +86,20 @@ pub struct DataDir {
     was_clean: bool,
     /// The logs that have been opened: what is on disk then is no longer what the last stop left.
     opened: Mutex<BTreeSet<TopicPartition>>,
-    /// What the checkpoint files say.
-    points: Mutex<BTreeMap<TopicPartition, Points>>,
+    points: Mutex<KnownPoints>,
     /// The logs that have been deleted since checkpoints were last begun.
     deleted: Mutex<BTreeSet<TopicPartition>>,
     /// What the journal has above the recovery points, until all logs have been recovered.
     replay: Mutex<Option<JournalReplay>>,
     journal: Option<Arc<Journal>>,
     _lock: DiskLock,
+}
+
+/// What the checkpoint files say or, where they could not be written, should say.
+#[derive(Debug)]
+struct KnownPoints {
+    logs: BTreeMap<TopicPartition, Points>,
+    is_written: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,7 +127,7 @@ impl DataDir {
             Err(error) => return Err(error).on("remove", &clean_path),
         };
         disk.sync_directory(root).on("sync", root)?;
-        let points = read_points(&*disk, root)?;
+        let points = KnownPoints { logs: read_points(&*disk, root)?, is_written: true };
         let must_replay = properties.is_journaled && !was_clean;
         let replay =
             must_replay.then(|| JournalReplay::read(&*disk, root, properties.journal_era)).transpose()?;
@@ -224,7 +230,7 @@ impl DataDir {
         config: Arc<LogConfig>,
         now: Now,
     ) -> Result<Log, LogError> {
-        let points = self.points.lock().get(topic_partition).copied().unwrap_or_default();
+        let points = self.points.lock().logs.get(topic_partition).copied().unwrap_or_default();
         let is_first = self.opened.lock().insert(topic_partition.clone());
         let opening = Opening {
             pool: self.pool.clone(),
@@ -245,7 +251,7 @@ impl DataDir {
         let log = opening.open(now)?;
         if log.recovery_point < points.recovery_point {
             // What comes in place of the lost end must not be taken for what had reached the device.
-            if let Some(known) = self.points.lock().get_mut(topic_partition) {
+            if let Some(known) = self.points.lock().logs.get_mut(topic_partition) {
                 known.recovery_point = log.recovery_point;
             }
             self.write_points()?;
@@ -257,7 +263,11 @@ impl DataDir {
     pub fn delete_log(&self, topic_partition: &TopicPartition) -> Result<(), LogError> {
         // A log of the same name that is made later must not inherit these.
         self.deleted.lock().insert(topic_partition.clone());
-        if self.points.lock().remove(topic_partition).is_some() {
+        let is_settled = {
+            let mut points = self.points.lock();
+            points.logs.remove(topic_partition).is_none() && points.is_written
+        };
+        if !is_settled {
             self.write_points()?;
         }
         let disk = self.pool.disk();
@@ -287,9 +297,15 @@ impl DataDir {
             (topic_partition, Points { recovery_point, log_start_offset })
         });
         let deleted = self.deleted.lock();
-        *self.points.lock() = points.filter(|(name, _)| !deleted.contains(name)).collect();
+        self.points.lock().logs = points.filter(|(name, _)| !deleted.contains(name)).collect();
         drop(deleted);
         self.write_points()
+    }
+
+    /// Whether the checkpoint files do not say what they should because writing them has failed. Until they do, a start
+    /// needs what the journal has above the older points, wherever the logs stand by now.
+    pub fn owes_checkpoints(&self) -> bool {
+        !self.points.lock().is_written
     }
 
     /// Marks the directory as closed cleanly. Has to be given all logs, which have been closed.
@@ -300,16 +316,19 @@ impl DataDir {
     }
 
     fn write_points(&self) -> Result<(), LogError> {
-        let points = self.points.lock();
+        let mut points = self.points.lock();
+        points.is_written = false;
         let write = |name: &str, value: fn(&Points) -> Offset| {
-            let lines = points.iter().map(|(partition, points)| {
+            let lines = points.logs.iter().map(|(partition, points)| {
                 format!("{} {} {}", partition.topic, partition.partition, value(points))
             });
             let path = self.root.join(name);
             replace_file_durably(self.pool.disk(), &path, &checkpoint::content(lines)).on("write", &path)
         };
         write(LOG_STARTS, |points| points.log_start_offset)?;
-        write(RECOVERY_POINTS, |points| points.recovery_point)
+        write(RECOVERY_POINTS, |points| points.recovery_point)?;
+        points.is_written = true;
+        Ok(())
     }
 }
 

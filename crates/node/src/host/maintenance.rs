@@ -78,7 +78,8 @@ fn pass(node: &Node, is_full_pass: bool, retention: Option<Now>) -> Result<(), L
         points.extend(partition.lock().log.points());
     });
     let is_lost = failure.as_ref().is_some_and(|error| !error.may_pass());
-    if has_moved
+    // Where they could not be written before, logs have moved since they last were.
+    if (has_moved || node.data.owes_checkpoints())
         && !is_lost
         && let Err(error) = node.data.write_checkpoints(points.into_iter())
     {

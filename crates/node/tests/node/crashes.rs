@@ -20,7 +20,7 @@ pub struct ObservedDisk(Arc<Observed>);
 struct Observed {
     disk: MemoryDisk,
     snapshots: Mutex<Option<Vec<MemoryDisk>>>,
-    /// Writes to files in a directory of this name fail.
+    /// Writes to files of this name, or in a directory of this name, fail.
     refused: Mutex<Option<&'static str>>,
 }
 
@@ -39,8 +39,12 @@ impl ObservedDisk {
         snapshots
     }
 
-    pub fn refuse(&self, directory: Option<&'static str>) {
-        *self.0.refused.lock().unwrap() = directory;
+    pub fn refuse(&self, name: Option<&'static str>) {
+        *self.0.refused.lock().unwrap() = name;
+    }
+
+    pub fn after_kill(&self) -> MemoryDisk {
+        self.0.disk.snapshot()
     }
 }
 
@@ -95,7 +99,8 @@ impl DiskFile for ObservedFile {
     }
     fn write_vectored_at(&self, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {
         let refused = *self.observed.refused.lock().unwrap();
-        if refused.is_some_and(|directory| self.path.parent().unwrap().ends_with(directory)) {
+        let is_meant = |name| self.path.ends_with(name) || self.path.parent().unwrap().ends_with(name);
+        if refused.is_some_and(is_meant) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();

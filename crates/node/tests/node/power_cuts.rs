@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use oncelog_wire::*;
 
-use crate::crashes::{Seen, seen};
+use crate::crashes::{ObservedDisk, Seen, seen};
 use crate::lossy::{Dice, LossyDisk};
 use crate::transactions::{ORDERS, REFUNDS, fetched};
 use crate::world::{START, World};
@@ -177,5 +177,39 @@ fn a_small_journal_is_emptied_by_checkpoints_and_nothing_is_lost() {
     for seed in 0..TRIES {
         let (_, mut world) = restarted(&disk, seed);
         assert_eq!(committed(&mut world, ORDERS), 40);
+    }
+}
+
+#[test]
+fn the_journal_is_kept_until_the_checkpoints_that_cover_it_are_written() {
+    for name in ["recovery-point-offset-checkpoint.tmp", "log-start-offset-checkpoint.tmp"] {
+        let disk = ObservedDisk::default();
+        let mut world = World::with_journal(Arc::new(disk.clone()), SMALL, START);
+        world.create_topics();
+        let mut producer = world.init("pay");
+        let mut written = 0;
+        let mut write_one = |world: &mut World| {
+            assert_eq!(world.write(12, &producer, ORDERS, 0), ErrorCode::None);
+            producer = world.end(5, &producer, true).unwrap();
+            written += 1;
+            written
+        };
+        while !world.node.wants_maintenance() {
+            write_one(&mut world);
+        }
+        disk.refuse(Some(name));
+        for _ in 0..2 {
+            // The second time no log has moved, yet nothing of the first is on disk.
+            world.node.maintain(world.now);
+            assert!(world.node.wants_maintenance(), "{name}");
+        }
+        disk.refuse(None);
+        for _ in 0..20 {
+            let written = write_one(&mut world);
+            let mut restarted = World::with_journal(Arc::new(disk.after_kill()), SMALL, START);
+            assert_eq!(committed(&mut restarted, ORDERS), written, "{name}");
+        }
+        world.node.maintain(world.now);
+        assert!(!world.node.wants_maintenance(), "{name}");
     }
 }
