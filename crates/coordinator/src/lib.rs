@@ -2,6 +2,8 @@
 
 pub mod groups;
 pub mod metadata;
+#[cfg(test)]
+mod script_files;
 pub mod transactions;
 
 /// The partition, out of `count`, that a group or a transactional id belongs to: by Java's hash of the text, as Kafka
