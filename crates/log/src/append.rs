@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use oncelog_records::{BatchHeader, BatchView, EndTransactionMarker, MarkerKind, TimestampType, Validated};
+use oncelog_records::{BatchHeader, BatchView, EndTransactionMarker, MarkerKind, TimestampType};
 use oncelog_wire::{Now, Offset, Timestamp};
 
 use crate::disk::Disk;
 use crate::error::{AppendError, IoContext, LogError};
 use crate::flush::snapshot_path;
 use crate::journal::LogKey;
-use crate::log::{Log, Marker, Origin, Verification};
+use crate::log::{Log, Marker, Origin};
 use crate::producer_state::{EndedTransaction, Place};
 use crate::segment::{Segment, WriteFailure};
 use crate::transaction_index::AbortedEntry;
@@ -31,18 +31,6 @@ pub struct Appended {
 }
 
 impl Log {
-    /// Appends a batch of a client that has passed the checks of `records`.
-    pub fn append_validated(
-        &mut self,
-        batch: &Validated<'_>,
-        verification: Verification,
-        now: Now,
-    ) -> Result<Appended, AppendError> {
-        // The header gets its place once the producer's state has let the batch in.
-        let header = batch.header(Offset::ZERO, self.leader_epoch);
-        self.append_placed(header, batch.batch.payload(), Origin::Client(verification), now)
-    }
-
     /// Appends a batch as it is; only its offset and leader epoch are set.
     pub fn append(
         &mut self,
@@ -50,17 +38,8 @@ impl Log {
         origin: Origin,
         now: Now,
     ) -> Result<Appended, AppendError> {
-        self.append_placed(batch.header(), batch.payload(), origin, now)
-    }
-
-    fn append_placed(
-        &mut self,
-        mut header: BatchHeader,
-        payload: &[u8],
-        origin: Origin,
-        now: Now,
-    ) -> Result<Appended, AppendError> {
         self.check_online()?;
+        let (mut header, payload) = (batch.header(), batch.payload());
         let (size, segment_bytes) = (header.size_in_bytes() as u32, self.config.segment_bytes);
         if size > segment_bytes {
             return Err(AppendError::LargerThanSegment { size, segment_bytes });
