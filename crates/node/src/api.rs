@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 
+use crate::Node;
+
 pub(crate) mod add_offsets_to_txn;
 pub(crate) mod add_partitions_to_txn;
 pub(crate) mod alter_configs;
@@ -45,4 +47,18 @@ pub(crate) mod write_txn_markers;
 fn once_each<T, K: Eq + Hash>(questions: &mut Vec<T>, key: impl Fn(&T) -> K) {
     let mut seen = HashSet::new();
     questions.retain(|question| seen.insert(key(question)));
+}
+
+/// Takes out the partitions, each with its index, that the topic does not have; gives their indexes.
+fn take_unknown<T>(node: &Node, topic: &str, partitions: &mut Vec<T>, index: impl Fn(&T) -> i32) -> Vec<i32> {
+    let found = node.topics.by_name(topic);
+    let mut unknown = Vec::new();
+    partitions.retain(|partition| {
+        let exists = found.as_ref().is_some_and(|found| found.has_partition(index(partition)));
+        if !exists {
+            unknown.push(index(partition));
+        }
+        exists
+    });
+    unknown
 }

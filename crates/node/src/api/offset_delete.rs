@@ -5,6 +5,7 @@ use oncelog_wire::ErrorCode;
 use oncelog_wire::offset_delete::{OffsetDeleteResponsePartition, Request, Response};
 
 use crate::Node;
+use crate::api;
 use crate::context::Context;
 use crate::reply::Answer;
 
@@ -24,18 +25,13 @@ pub(crate) fn handle(node: &Node, context: &Context<'_>, mut request: Request) -
 /// Takes out the partitions that do not exist; gives the answers for them, topic by topic.
 fn take_unknown(node: &Node, request: &mut Request) -> Vec<Vec<OffsetDeleteResponsePartition>> {
     let topics = request.topics.iter_mut().map(|topic| {
-        let found = node.topics.by_name(&topic.name);
-        let mut refused = Vec::new();
-        topic.partitions.retain(|partition| {
-            let partition_index = partition.partition_index;
-            let exists = found.as_ref().is_some_and(|found| found.has_partition(partition_index));
-            if !exists {
-                let error_code = ErrorCode::UnknownTopicOrPartition;
-                refused.push(OffsetDeleteResponsePartition { partition_index, error_code });
-            }
-            exists
-        });
-        refused
+        let unknown =
+            api::take_unknown(node, &topic.name, &mut topic.partitions, |found| found.partition_index);
+        let refused = |partition_index| {
+            let error_code = ErrorCode::UnknownTopicOrPartition;
+            OffsetDeleteResponsePartition { partition_index, error_code }
+        };
+        unknown.into_iter().map(refused).collect()
     });
     topics.collect()
 }

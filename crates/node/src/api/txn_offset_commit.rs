@@ -7,6 +7,7 @@ use oncelog_wire::txn_offset_commit::{
 use oncelog_wire::{ErrorCode, TopicPartition};
 
 use crate::Node;
+use crate::api;
 use crate::context::Context;
 use crate::host::transactions::TransactionalWrite;
 use crate::reply::Answer;
@@ -60,18 +61,13 @@ fn commit(node: &Node, context: &Context<'_>, request: &Request) -> Result<Respo
 /// Takes out the partitions that do not exist; gives the answers for them, topic by topic.
 fn take_unknown(node: &Node, request: &mut Request) -> Vec<Vec<TxnOffsetCommitResponsePartition>> {
     let topics = request.topics.iter_mut().map(|topic| {
-        let found = node.topics.by_name(&topic.name);
-        let mut refused = Vec::new();
-        topic.partitions.retain(|partition| {
-            let partition_index = partition.partition_index;
-            let exists = found.as_ref().is_some_and(|found| found.has_partition(partition_index));
-            if !exists {
-                let error_code = ErrorCode::UnknownTopicOrPartition;
-                refused.push(TxnOffsetCommitResponsePartition { partition_index, error_code });
-            }
-            exists
-        });
-        refused
+        let unknown =
+            api::take_unknown(node, &topic.name, &mut topic.partitions, |found| found.partition_index);
+        let refused = |partition_index| {
+            let error_code = ErrorCode::UnknownTopicOrPartition;
+            TxnOffsetCommitResponsePartition { partition_index, error_code }
+        };
+        unknown.into_iter().map(refused).collect()
     });
     topics.collect()
 }
