@@ -26,6 +26,9 @@ const LOG_STARTS: &str = "log-start-offset-checkpoint";
 /// How the directory of a deleted log ends until it is removed.
 const DELETE_SUFFIX: &str = "-delete";
 
+/// How the directory of a log ends that was taken out of the way.
+const STRAY_SUFFIX: &str = "-stray";
+
 /// The longest name most file systems take.
 const MAX_NAME: usize = 255;
 
@@ -75,6 +78,8 @@ pub struct FoundLog {
     pub topic_partition: TopicPartition,
     /// The topic it belongs to, if it says so.
     pub topic_id: Option<Uuid>,
+    /// Whether checkpoints speak of records in it.
+    pub is_checkpointed: bool,
 }
 
 /// An open data directory. It is locked until the value is dropped.
@@ -215,7 +220,9 @@ impl DataDir {
                 remove_tree(disk, &path).on("remove", &path)?;
             } else if let Some(topic_partition) = parse_name(&entry.name) {
                 let topic_id = partition_metadata::read(disk, &path)?;
-                found.push(FoundLog { topic_partition, topic_id });
+                let points = self.points.lock().logs.get(&topic_partition).copied().unwrap_or_default();
+                let is_checkpointed = points.recovery_point > Offset(0);
+                found.push(FoundLog { topic_partition, topic_id, is_checkpointed });
             }
         }
         Ok(found)
@@ -261,6 +268,23 @@ impl DataDir {
 
     /// Deletes the files of a log, whose [`Log`] must not be used any more. No error where there are none.
     pub fn delete_log(&self, topic_partition: &TopicPartition) -> Result<(), LogError> {
+        match self.retire_log(topic_partition, DELETE_SUFFIX)? {
+            Some(retired) => remove_tree(self.pool.disk(), &retired).on("remove", &retired),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the files of a log that belongs to no topic out of the way, and keeps them; gives their directory.
+    pub fn set_log_aside(&self, topic_partition: &TopicPartition) -> Result<Option<PathBuf>, LogError> {
+        self.retire_log(topic_partition, STRAY_SUFFIX)
+    }
+
+    /// Renames the directory of a log, of which nothing is known from here on.
+    fn retire_log(
+        &self,
+        topic_partition: &TopicPartition,
+        suffix: &str,
+    ) -> Result<Option<PathBuf>, LogError> {
         // A log of the same name that is made later must not inherit these.
         self.deleted.lock().insert(topic_partition.clone());
         let is_settled = {
@@ -274,14 +298,13 @@ impl DataDir {
         let name = topic_partition.to_string();
         let path = self.root.join(&name);
         let unique = partition_metadata::read(disk, &path)?.unwrap_or_default();
-        let suffix = format!(".{:032x}{DELETE_SUFFIX}", u128::from_be_bytes(unique.0));
+        let suffix = format!(".{:032x}{suffix}", u128::from_be_bytes(unique.0));
         let retired = self.root.join(format!("{}{suffix}", &name[..name.len().min(MAX_NAME - suffix.len())]));
         remove_tree(disk, &retired).on("remove", &retired)?;
         match disk.rename(&path, &retired) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            result => result.on("rename", &path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            result => result.on("rename", &path).map(|()| Some(retired)),
         }
-        remove_tree(disk, &retired).on("remove", &retired)
     }
 
     /// Says that from now on it is gathered where the logs stand.

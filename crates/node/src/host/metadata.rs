@@ -263,14 +263,23 @@ fn set_config(node: &Node, cluster: &Cluster, topic: &Topic) {
     topic.set_config(Arc::new(config));
 }
 
-/// Removes the files of topics whose deletion a crash interrupted. What no record speaks of is left alone.
+/// Removes the files of topics whose deletion a crash interrupted, and sets those aside whose creation was lost in a power
+/// cut. What else no record speaks of is left alone.
 fn remove_leftovers(data: &DataDir, cluster: &Cluster, removed: &HashSet<Uuid>) -> Result<(), LogError> {
     for found in data.logs()? {
         let (name, id) = (&found.topic_partition, found.topic_id);
         let is_known = name.topic == CLUSTER_METADATA
             || cluster.topic(&name.topic).is_some_and(|topic| id.is_none_or(|id| id == topic.id));
+        // The creation comes before all records in the journal, so not one of these was ever acknowledged.
+        let is_unborn = data.may_have_lost_records() && !found.is_checkpointed;
         if id.is_some_and(|id| removed.contains(&id)) {
             data.delete_log(name)?;
+        } else if !is_known && is_unborn {
+            let aside = data.set_log_aside(name)?.unwrap_or_default();
+            tracing::warn!(
+                "the power failed before the topic of {name} was made for good; what was written to it is in {}",
+                aside.display()
+            );
         } else if !is_known {
             tracing::warn!(
                 "{name} in {} belongs to no topic of this cluster, it is left alone",

@@ -1,8 +1,10 @@
 //! The power fails: whatever was acknowledged, or shown to a read_committed reader, is there when it comes back, and every
 //! transaction has ended in one way.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use oncelog_log::{Disk, OpenMode};
 use oncelog_wire::*;
 
 use crate::crashes::{ObservedDisk, Seen, seen};
@@ -212,4 +214,47 @@ fn the_journal_is_kept_until_the_checkpoints_that_cover_it_are_written() {
         world.node.maintain(world.now);
         assert!(!world.node.wants_maintenance(), "{name}");
     }
+}
+
+#[test]
+fn what_was_written_to_a_topic_whose_creation_is_lost_does_not_stand_in_the_way_of_another_one() {
+    let root = Path::new("/data");
+    for seed in 0..TRIES {
+        let disk = LossyDisk::default();
+        let mut world = World::with_journal(Arc::new(disk.clone()), SMALL, START);
+        let producer = world.init("pay");
+        world.sync_only(0);
+        world.create_topics();
+        let _ = world.write(12, &producer, ORDERS, 0);
+        assert!(world.took_no_answer());
+        disk.sync_directory(root).unwrap();
+        let directory = |disk: &LossyDisk, end: &str| {
+            let names = disk.list(root).unwrap().into_iter().map(|entry| entry.name);
+            names.filter(|name| name.starts_with("orders-0") && name.ends_with(end)).count()
+        };
+        assert_eq!(directory(&disk, ""), 1);
+        drop(world);
+        let (disk, mut world) = restarted(&disk, seed);
+        assert_eq!((directory(&disk, "orders-0"), directory(&disk, "-stray")), (0, 1), "seed {seed}");
+        world.create_topics();
+        let producer = world.init("pay");
+        assert_eq!(world.write(12, &producer, ORDERS, 0), ErrorCode::None);
+        assert!(world.end(5, &producer, true).is_ok());
+        drop(world);
+        let (_, mut world) = restarted(&disk, seed);
+        assert_eq!(committed(&mut world, ORDERS), 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn what_checkpoints_speak_of_is_left_alone_even_if_it_belongs_to_no_topic() {
+    let (disk, root) = (LossyDisk::default(), Path::new("/data"));
+    drop(World::with_journal(Arc::new(disk.clone()), SMALL, START));
+    disk.create_directory(&root.join("ghost-0")).unwrap();
+    let points = disk.open(&root.join("recovery-point-offset-checkpoint"), OpenMode::Create).unwrap();
+    points.truncate(0).unwrap();
+    points.write_at(b"0\n1\nghost 0 5\n", 0).unwrap();
+    disk.after_kill();
+    drop(World::with_journal(Arc::new(disk.clone()), SMALL, START));
+    assert!(disk.list(root).unwrap().iter().any(|entry| entry.name == "ghost-0"));
 }
