@@ -212,6 +212,8 @@ impl Batch {
     /// The request that writes it. Counts as an attempt.
     pub fn request(&self, world: &Shared, transactional_id: Option<&Str>) -> produce::Request {
         let mut world = world.change();
+        let Batch { place, records, sequence, .. } = self;
+        world.note(format_args!("writes {records:?} to {place} with sequence {sequence}"));
         self.records.iter().for_each(|id| world.history.sends(*id));
         let data = produce::PartitionProduceData {
             index: self.place.partition,
@@ -238,8 +240,10 @@ impl Batch {
             world.change().history.violated(Property::SoundAnswers, what);
             return ErrorCode::UnknownServerError;
         };
-        if partition.error_code == ErrorCode::None {
-            let mut world = world.change();
+        let mut world = world.change();
+        let (code, base) = (partition.error_code, partition.base_offset);
+        world.note(format_args!("{:?} to {}: {code}, at {base}", self.records, self.place));
+        if code == ErrorCode::None {
             for (at, id) in self.records.iter().enumerate() {
                 let base = partition.base_offset.0;
                 world.history.acknowledge(*id, if base < 0 { base } else { base + at as i64 });

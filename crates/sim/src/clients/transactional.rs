@@ -197,6 +197,8 @@ impl Transactional {
                 }
                 ErrorCode::UnknownTopicOrPartition if place.topic == FLEETING => return Ok(()),
                 ErrorCode::TransactionAbortable => break,
+                // The topic was made anew in the middle of the transaction, and knows nothing of what came before.
+                ErrorCode::OutOfOrderSequenceNumber if place.topic == FLEETING => break,
                 code => self.wait_for_better(code).await?,
             }
         }
