@@ -1,9 +1,10 @@
 //! The broker as a process of its own, so that it can be killed.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -12,19 +13,34 @@ use tempfile::TempDir;
 /// A running `oncelog serve` on a data directory of its own, which it keeps, like its port, across restarts.
 pub struct BrokerProcess {
     child: Child,
-    directory: TempDir,
-    arguments: Vec<String>,
+    place: Place,
     address: SocketAddr,
+}
+
+/// Where a broker runs and what it is given.
+struct Place {
+    directory: TempDir,
+    data: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, OsString)>,
 }
 
 impl BrokerProcess {
     /// Starts a broker on a free port.
     pub fn start(arguments: &[&str]) -> BrokerProcess {
+        BrokerProcess::start_on(None, arguments, &[])
+    }
+
+    /// The same, on a data directory of the test's choice and with variables in its environment.
+    pub fn start_on(data: Option<&Path>, arguments: &[&str], environment: &[(&str, &Path)]) -> BrokerProcess {
         let directory = TempDir::with_prefix("oncelog-tests-").expect("there is a place for temporary files");
-        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        let data = data.map_or_else(|| directory.path().join("data"), Path::to_owned);
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let environment = environment.iter().map(|(name, value)| (name.to_string(), value.into())).collect();
+        let place = Place { directory, data, arguments, environment };
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (child, port) = spawn(&directory, &arguments, any_port);
-        BrokerProcess { child, directory, arguments, address: SocketAddr::from(([127, 0, 0, 1], port)) }
+        let (child, port) = spawn(&place, any_port);
+        BrokerProcess { child, place, address: SocketAddr::from(([127, 0, 0, 1], port)) }
     }
 
     /// Where it listens.
@@ -34,7 +50,22 @@ impl BrokerProcess {
 
     /// Where its data is.
     pub fn data_dir(&self) -> PathBuf {
-        self.directory.path().join("data")
+        self.place.data.clone()
+    }
+
+    /// What it has written to its standard error since it was first started.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.place.directory.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// Waits until it has ended by itself; gives its exit code.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let mut status = None;
+        crate::eventually("the broker ends", || {
+            status = self.child.try_wait().expect("the broker can be waited for");
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
     }
 
     /// `kill -9`.
@@ -45,7 +76,7 @@ impl BrokerProcess {
 
     /// Starts it again on its port and its data.
     pub fn start_again(&mut self) {
-        (self.child, _) = spawn(&self.directory, &self.arguments, self.address);
+        (self.child, _) = spawn(&self.place, self.address);
     }
 }
 
@@ -57,7 +88,8 @@ impl Drop for BrokerProcess {
 }
 
 /// Starts the process and waits until it is ready; says on which port.
-fn spawn(directory: &TempDir, arguments: &[String], address: SocketAddr) -> (Child, u16) {
+fn spawn(place: &Place, address: SocketAddr) -> (Child, u16) {
+    let Place { directory, data, arguments, environment } = place;
     let place = |name: &str| directory.path().join(name);
     let log = File::options()
         .create(true)
@@ -67,10 +99,11 @@ fn spawn(directory: &TempDir, arguments: &[String], address: SocketAddr) -> (Chi
     let mut child = Command::new(binary())
         .args(["serve", "--listen", &address.to_string()])
         .arg("--data-dir")
-        .arg(place("data"))
+        .arg(data)
         .arg("--port-file")
         .arg(place("port"))
         .args(arguments)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()

@@ -102,6 +102,10 @@ pub fn cut(segment: &Path, length: u64) {
 fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        // What is held back for a full disk is given up by a start anyhow.
+        if entry.file_name() == "reserve" {
+            continue;
+        }
         let to = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
             copy_tree(&entry.path(), &to);

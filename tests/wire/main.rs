@@ -10,6 +10,7 @@ mod batches;
 mod coordinator;
 mod crash;
 mod directories;
+mod failing_disk;
 mod fetching;
 mod frames;
 mod groups;

@@ -480,3 +480,26 @@ fn a_flood_of_connections_does_not_end_the_broker() {
     eventually("there is room again", || Client::connect(process.address, "tests").is_ok());
     witness.is_served();
 }
+
+#[test]
+fn connections_do_not_take_the_file_descriptors_that_segments_need() {
+    let directory = temporary();
+    let script = "ulimit -n 96; exec \"$0\" serve --listen 127.0.0.1:0 --data-dir \"$1\"";
+    let process =
+        Process::spawn(Command::new("sh").args(["-c", script]).arg(binary()).arg(directory.path().join("data")));
+    let mut client = process.client();
+    client.set_retry_for(Duration::ZERO);
+    client.create_topic("orders", 60).unwrap();
+    let flood: Vec<_> = (0..200).map(|_| TcpStream::connect(process.address).unwrap()).collect();
+    for round in 0..3 {
+        for partition in 0..60 {
+            let offset = client.produce_values("orders", partition, ["value"]).unwrap();
+            assert_eq!(offset, Offset(round), "partition {partition}");
+        }
+        for partition in 0..60 {
+            let values = client.values("orders", partition, Isolation::ReadCommitted).unwrap();
+            assert_eq!(values.len() as i64, round + 1, "partition {partition}");
+        }
+    }
+    drop(flood);
+}

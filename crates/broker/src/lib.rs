@@ -72,12 +72,12 @@ impl Broker {
     /// # Errors
     /// Where the configuration is wrong, the data cannot be used, or a port cannot be bound.
     pub fn start(config: Config) -> Result<Broker, StartError> {
-        raise_file_limit();
+        let most_files = raise_file_limit();
         let broker_config = config.properties().broker()?;
         let listeners = listeners(&config, &broker_config)?;
         let (disk, directory) = storage(&config, &broker_config);
         let clock = Clock::start();
-        let limits = limits(&broker_config);
+        let limits = limits(&broker_config, most_files);
         let maintenance_period = MAINTENANCE_PERIOD.min(broker_config.log_retention_check_interval);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -189,12 +189,18 @@ impl Drop for Broker {
 
 /// Lets the process have as many files open as it may, as the JVM does for Kafka: the usual soft limit of 1,024 is soon
 /// reached by connections and segments.
-fn raise_file_limit() {
+/// Says how many.
+fn raise_file_limit() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
-    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
-        tracing::debug!("the limit of open files stays at {:?}: {error}", limit.current);
-    }
+    let current = match rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::debug!("the limit of open files stays at {:?}: {error}", limit.current);
+            limit.current
+        }
+    };
+    current.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX)
 }
 
 fn fill_random(bytes: &mut [u8]) {
@@ -202,12 +208,13 @@ fn fill_random(bytes: &mut [u8]) {
         .expect("the system's random source never fails once it is up, for so few bytes");
 }
 
-fn limits(config: &BrokerConfig) -> Limits {
+fn limits(config: &BrokerConfig, most_files: usize) -> Limits {
     Limits {
         request_bytes: config.socket_request_max_bytes.max(0) as usize,
         request_memory_bytes: config.queued_max_request_bytes.unwrap_or(0) as usize,
         idle_ms: config.connections_max_idle.map_or(u64::from(u32::MAX), |idle| idle.as_millis() as u64),
-        connections: config.max_connections.max(0) as usize,
+        // Connections must not keep segments from being opened.
+        connections: (config.max_connections.max(0) as usize).min(most_files / 2),
         connections_per_ip: config.max_connections_per_ip.max(0) as usize,
         connections_of_ip: config
             .max_connections_per_ip_overrides

@@ -62,7 +62,8 @@ impl Shared {
         let most_here =
             self.limits.connections_of_ip.get(&ip).copied().unwrap_or(self.limits.connections_per_ip);
         let reason = if census.total >= self.limits.connections {
-            format!("max.connections is {}", self.limits.connections)
+            let most = self.limits.connections;
+            format!("max.connections and the limit of open files allow no more than {most}")
         } else if here >= most_here {
             format!("max.connections.per.ip is {most_here} for it")
         } else {

@@ -38,7 +38,7 @@ impl Log {
         origin: Origin,
         now: Now,
     ) -> Result<Appended, AppendError> {
-        self.check_online()?;
+        self.mend()?;
         let (mut header, payload) = (batch.header(), batch.payload());
         let (size, segment_bytes) = (header.size_in_bytes() as u32, self.config.segment_bytes);
         if size > segment_bytes {
@@ -62,9 +62,15 @@ impl Log {
                 is_duplicate: true,
             });
         }
+        if !self.pool.reserve().admits(origin, u64::from(size), now) {
+            return Err(LogError::Full { path: self.directory.clone() }.into());
+        }
         header.set_base_offset(self.log_end_offset);
         header.set_partition_leader_epoch(self.leader_epoch);
-        let place = self.write(&header, payload, now.wall)?;
+        let place = match origin {
+            Origin::Client(_) => self.write(&header, payload, now.wall)?,
+            _ => self.insist_on_writing(&header, payload, now.wall)?,
+        };
         self.producers.apply_batch(&header, place);
         self.publish(header.next_offset());
         Ok(self.appended(&header, log_append_time))
@@ -72,7 +78,7 @@ impl Log {
 
     /// Ends the transaction of a producer here, or just tells of its new epoch where it has none.
     pub fn append_marker(&mut self, marker: &Marker, now: Now) -> Result<Appended, AppendError> {
-        self.check_online()?;
+        self.mend()?;
         self.producers.check_marker(marker)?;
         let record = EndTransactionMarker { kind: marker.kind, coordinator_epoch: marker.coordinator_epoch };
         let bytes = record.build(marker.producer_id, marker.producer_epoch, now.wall);
@@ -80,7 +86,7 @@ impl Log {
         let mut header = batch.header();
         header.set_base_offset(self.log_end_offset);
         header.set_partition_leader_epoch(self.leader_epoch);
-        self.write(&header, batch.payload(), now.wall)?;
+        self.insist_on_writing(&header, batch.payload(), now.wall)?;
         if let Some(ended) = self.producers.apply_marker(marker, header.base_offset(), now.wall) {
             let active = self.segments.last_mut().expect("the segment that was written to");
             index_ended(active, &ended);
@@ -103,10 +109,35 @@ impl Log {
         (self.topic_id, self.topic_partition.partition)
     }
 
-    fn check_online(&self) -> Result<(), LogError> {
-        match self.is_offline {
-            true => Err(LogError::Offline { path: self.directory.clone() }),
-            false => Ok(()),
+    /// Where a write has failed and could not be undone, undoes it now.
+    pub fn mend(&mut self) -> Result<(), LogError> {
+        if self.is_offline {
+            if let Some(active) = self.segments.last()
+                && let Err(error) = active.cut()
+            {
+                tracing::debug!("{error}");
+                return Err(LogError::Offline { path: self.directory.clone() });
+            }
+            self.is_offline = false;
+            tracing::info!("{} is online again", self.directory.display());
+        }
+        Ok(())
+    }
+
+    /// Writes a batch that there has to be room for, as long as some is held back.
+    fn insist_on_writing(
+        &mut self,
+        header: &BatchHeader,
+        payload: &[u8],
+        now: Timestamp,
+    ) -> Result<Place, LogError> {
+        match self.write(header, payload, now) {
+            Err(error) if error.is_for_want_of_room() => {
+                self.pool.reserve().give_up();
+                self.mend()?;
+                self.write(header, payload, now)
+            }
+            result => result,
         }
     }
 
@@ -168,7 +199,8 @@ impl Log {
 
     /// Writes down where the leader epochs start.
     pub(crate) fn write_epochs(&self) -> Result<(), LogError> {
-        self.epochs.write(self.pool.disk(), &self.directory, self.journal.is_some())
+        let write = || self.epochs.write(self.pool.disk(), &self.directory, self.journal.is_some());
+        self.pool.reserve().insist(write)
     }
 
     /// Writes a snapshot of the producers at the log's end.

@@ -132,6 +132,7 @@ impl DataDir {
             Err(error) => return Err(error).on("remove", &clean_path),
         };
         disk.sync_directory(root).on("sync", root)?;
+        let pool = Arc::new(FilePool::new(disk.clone(), root, options.max_open_files));
         let points = KnownPoints { logs: read_points(&*disk, root)?, is_written: true };
         let must_replay = properties.is_journaled && !was_clean;
         let replay =
@@ -144,7 +145,7 @@ impl DataDir {
         };
         Ok(DataDir {
             root: root.to_owned(),
-            pool: Arc::new(FilePool::new(disk, options.max_open_files)),
+            pool,
             properties,
             was_clean,
             opened: Mutex::default(),
@@ -189,6 +190,12 @@ impl DataDir {
     /// Whether [`DataDir::settle`] has something to do.
     pub fn must_be_settled(&self) -> bool {
         self.properties.is_journaled || self.journal.is_some()
+    }
+
+    /// Does what must be done even on a full disk: where there is no room for it, what is held back for that is given up, and
+    /// it is tried again.
+    pub fn insist<T>(&self, attempt: impl FnMut() -> Result<T, LogError>) -> Result<T, LogError> {
+        self.pool.reserve().insist(attempt)
     }
 
     /// Ends the recovery: has to be given all logs, which have been opened and checkpointed. From here on the directory
@@ -335,7 +342,7 @@ impl DataDir {
     pub fn close(&self, points: impl Iterator<Item = LogPoints>) -> Result<(), LogError> {
         self.write_checkpoints(points)?;
         let path = self.root.join(CLEAN_SHUTDOWN);
-        replace_file_durably(self.pool.disk(), &path, br#"{"version":0,"brokerEpoch":-1}"#).on("write", &path)
+        replace_file_durably(self.pool.disk(), &path, br#"{"version":0,"brokerEpoch":-1}"#)
     }
 
     fn write_points(&self) -> Result<(), LogError> {
@@ -346,7 +353,8 @@ impl DataDir {
                 format!("{} {} {}", partition.topic, partition.partition, value(points))
             });
             let path = self.root.join(name);
-            replace_file_durably(self.pool.disk(), &path, &checkpoint::content(lines)).on("write", &path)
+            let content = checkpoint::content(lines);
+            self.insist(|| replace_file_durably(self.pool.disk(), &path, &content))
         };
         write(LOG_STARTS, |points| points.log_start_offset)?;
         write(RECOVERY_POINTS, |points| points.recovery_point)?;

@@ -198,7 +198,7 @@ mod tests {
     fn a_search_finds_the_same_in_the_file_and_in_the_buffer() {
         let disk = MemoryDisk::new();
         disk.create_directory(Path::new("/d")).unwrap();
-        let pool = Arc::new(FilePool::new(Arc::new(disk), 8));
+        let pool = Arc::new(FilePool::new(Arc::new(disk), Path::new("/d"), 8));
         let file = || PooledFile::new(&pool, PathBuf::from("/d/entries"));
         let mut entries = EntryFile::<8>::create(file()).unwrap();
         for count in 0..1500u64 {

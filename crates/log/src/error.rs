@@ -33,9 +33,15 @@ pub enum LogError {
         /// The lock file.
         path: PathBuf,
     },
-    /// An earlier write failed and could not be undone; the log takes no more until it is opened anew.
+    /// An earlier write failed and could not be undone; the log takes no more until it can be.
     #[error("{path} is offline since a write failed")]
     Offline {
+        /// The directory of the log.
+        path: PathBuf,
+    },
+    /// What room there is on the disk is kept for what has to be written more than this.
+    #[error("{path}: the disk is full")]
+    Full {
         /// The directory of the log.
         path: PathBuf,
     },
@@ -51,17 +57,21 @@ impl LogError {
         ErrorCode::KafkaStorageError
     }
 
-    /// Whether it may work when it is tried again: there was no room, or too many files were open. Never so for a sync:
-    /// what could not be synced is not tried again by the operating system.
+    /// Whether it may work when it is tried again. Never so for a sync: what could not be synced is not tried again by the
+    /// operating system.
     pub fn may_pass(&self) -> bool {
+        match self {
+            LogError::Io { action, .. } => !action.starts_with("sync"),
+            LogError::Full { .. } => true,
+            LogError::Invalid { .. } | LogError::Locked { .. } | LogError::Offline { .. } => false,
+        }
+    }
+
+    /// Whether there was no room for what was to be written.
+    pub(crate) fn is_for_want_of_room(&self) -> bool {
         let LogError::Io { action, source, .. } = self else { return false };
-        let no_file_left = source.raw_os_error().is_some_and(|code| {
-            [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
-                .iter()
-                .any(|errno| errno.raw_os_error() == code)
-        });
-        let no_room_left = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        !action.starts_with("sync") && (no_room_left || no_file_left)
+        let is_full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        is_full && !action.starts_with("sync")
     }
 }
 

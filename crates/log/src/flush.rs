@@ -121,9 +121,7 @@ impl Log {
 
     /// Brings everything to the device and closes the log; it must not be used after that.
     pub fn close(&mut self) -> Result<Option<LogPoints>, LogError> {
-        if self.is_offline {
-            return Err(LogError::Offline { path: self.directory.clone() });
-        }
+        self.mend()?;
         if let Some(active) = self.segments.last_mut() {
             active.seal()?;
             // The time index may have grown.

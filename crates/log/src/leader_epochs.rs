@@ -51,8 +51,11 @@ impl LeaderEpochs {
     pub(crate) fn write(&self, disk: &dyn Disk, directory: &Path, is_durable: bool) -> Result<(), LogError> {
         let path = path(directory);
         let lines = self.0.iter().map(|entry| format!("{} {}", entry.epoch, entry.start_offset));
-        let replace = if is_durable { replace_file_durably } else { replace_file };
-        replace(disk, &path, &checkpoint::content(lines)).on("write", &path)
+        let content = checkpoint::content(lines);
+        match is_durable {
+            true => replace_file_durably(disk, &path, &content),
+            false => replace_file(disk, &path, &content).on("write", &path),
+        }
     }
 
     pub(crate) fn latest(&self) -> Option<EpochStart> {

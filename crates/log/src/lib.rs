@@ -25,6 +25,7 @@ mod producer_snapshot;
 mod producer_state;
 mod read;
 mod recovery;
+mod reserve;
 mod retention;
 mod segment;
 mod time_index;

@@ -63,6 +63,8 @@ pub enum Origin {
     Client(Verification),
     /// From the broker's own machines, which know what they do: only epochs are checked.
     Coordinator,
+    /// From the transaction coordinator, which ends a transaction: there is room for that even on a full disk.
+    TransactionEnd,
 }
 
 /// What the transaction coordinator has said of a producer's transaction and this partition.

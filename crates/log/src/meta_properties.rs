@@ -64,7 +64,7 @@ impl MetaProperties {
     /// Puts the file in place of what is there.
     pub(crate) fn write(&self, disk: &dyn Disk, root: &Path) -> Result<(), LogError> {
         let path = root.join(FILE_NAME);
-        replace_file_durably(disk, &path, self.to_text().as_bytes()).on("write", &path)
+        replace_file_durably(disk, &path, self.to_text().as_bytes())
     }
 
     fn parse(path: &Path, text: &str, options: &DataDirOptions) -> Result<MetaProperties, LogError> {

@@ -132,13 +132,18 @@ impl Segment {
         let file = self.batches.open().map_err(WriteFailure::Undone)?;
         let mut parts = [IoSlice::new(header.as_bytes()), IoSlice::new(payload)];
         if let Err(error) = file.write_vectored_at(&mut parts, u64::from(self.size)) {
-            let is_undone = file.truncate(u64::from(self.size)).is_ok();
+            let is_undone = self.cut().is_ok();
             let path = self.batches.file().path().to_owned();
             let error = LogError::Io { action: "write", path, source: error };
             return Err(if is_undone { WriteFailure::Undone(error) } else { WriteFailure::Unknown(error) });
         }
         self.note(header, index_interval_bytes);
         Ok(())
+    }
+
+    /// Cuts off what is no batch, behind the last.
+    pub(crate) fn cut(&self) -> Result<(), LogError> {
+        self.batches.open()?.truncate(u64::from(self.size)).on("truncate", self.batches.file().path())
     }
 
     /// Takes a batch that lies at the end of what is known into account: size, timestamps, index entries.

@@ -54,8 +54,13 @@ impl Partition {
     }
 
     /// Appends a batch of one of the broker's own logs.
-    pub fn append_internal(&self, batch: &BatchView<'_>, now: Now) -> Result<Appended, AppendError> {
-        self.lock().append(batch, Origin::Coordinator, now)
+    pub fn append_internal(
+        &self,
+        batch: &BatchView<'_>,
+        origin: Origin,
+        now: Now,
+    ) -> Result<Appended, AppendError> {
+        self.lock().append(batch, origin, now)
     }
 
     /// Appends the marker that ends a transaction here.

@@ -19,6 +19,13 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whether it is part of a transaction's end: decides it, or says that it is done.
+    pub fn ends_transaction(&self) -> bool {
+        use TransactionState::{CompleteAbort, CompleteCommit, PrepareAbort, PrepareCommit};
+        let ends = [PrepareCommit, PrepareAbort, CompleteCommit, CompleteAbort];
+        self.metadata.as_ref().is_some_and(|metadata| ends.contains(&metadata.state))
+    }
+
     /// The key, as it is in the log.
     pub fn encode_key(&self) -> Bytes {
         Key { transactional_id: self.transactional_id.clone() }.to_bytes(Key::TYPE, 0)

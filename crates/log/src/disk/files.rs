@@ -23,11 +23,16 @@ impl FileDisk {
 struct OsFile(Arc<File>);
 
 impl Disk for FileDisk {
-    /// Half of what the process may have open; the rest is for connections.
+    /// A quarter of what the process may have open. Connections have half; the rest is for what is open for a moment.
     fn most_open_files(&self) -> usize {
         let allowed =
             rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-        usize::try_from(allowed / 2).unwrap_or(usize::MAX).min(MOST_OPEN_FILES)
+        usize::try_from(allowed / 4).unwrap_or(usize::MAX).min(MOST_OPEN_FILES)
+    }
+
+    /// Room for a few markers and a page of its own for each of some thousand partitions.
+    fn reserve_bytes(&self) -> u64 {
+        16 << 20
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
@@ -113,6 +118,14 @@ impl DiskFile for OsFile {
 
     fn truncate(&self, length: u64) -> io::Result<()> {
         self.0.set_len(length)
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&*self.0, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+            // Not every file system can, and the long way round is the same to it.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.write_zeros(bytes),
+            result => Ok(result?),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

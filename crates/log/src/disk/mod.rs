@@ -13,6 +13,8 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::error::{IoContext, LogError};
+
 pub use files::FileDisk;
 pub use memory::MemoryDisk;
 pub(crate) use pool::{FilePool, PooledFile};
@@ -84,6 +86,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Takes the lock file, made where it is missing; `WouldBlock` where another holds it.
     fn lock(&self, path: &Path) -> io::Result<DiskLock>;
 
+    /// How much room should be held back for what has to be written even on a full disk.
+    fn reserve_bytes(&self) -> u64 {
+        0
+    }
+
     /// How many files should be open at most, beside those in use at the moment.
     fn most_open_files(&self) -> usize {
         MOST_OPEN_FILES
@@ -92,6 +99,9 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
 /// As many open files as do any good: those of some 1,000 partitions that are in use at the same time.
 pub(crate) const MOST_OPEN_FILES: usize = 4096;
+
+/// Zeros are written so many at once.
+const ZEROS: u64 = 1 << 20;
 
 /// An open file.
 pub trait DiskFile: Send + Sync + fmt::Debug {
@@ -107,6 +117,20 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn length(&self) -> io::Result<u64>;
     /// The operating system's file behind it, if there is one, for `sendfile`.
     fn os_file(&self) -> Option<&Arc<File>>;
+
+    /// Has an empty file take up so much room on the disk; on an error it may have taken part of it.
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.write_zeros(bytes)
+    }
+
+    /// Writes so many zeros at the head of the file.
+    fn write_zeros(&self, bytes: u64) -> io::Result<()> {
+        let zeros = vec![0; bytes.min(ZEROS) as usize];
+        for at in (0..bytes).step_by(zeros.len().max(1)) {
+            self.write_at(&zeros[..(bytes - at).min(ZEROS) as usize], at)?;
+        }
+        Ok(())
+    }
 
     /// Writes all of `bytes` from `position`.
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
@@ -138,11 +162,11 @@ pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::
 }
 
 /// Like [`replace_file`], but the machine may die at any point.
-pub(crate) fn replace_file_durably(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
-    let (temporary, file) = write_temporary(disk, path, content)?;
-    file.sync()?;
-    disk.rename(&temporary, path)?;
-    disk.sync_directory(path.parent().unwrap_or(Path::new(".")))
+pub(crate) fn replace_file_durably(disk: &dyn Disk, path: &Path, content: &[u8]) -> Result<(), LogError> {
+    let (temporary, file) = write_temporary(disk, path, content).on("write", path)?;
+    file.sync().on("sync", path)?;
+    disk.rename(&temporary, path).on("write", path)?;
+    disk.sync_directory(path.parent().unwrap_or(Path::new("."))).on("sync the directory of", path)
 }
 
 fn write_temporary(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<(PathBuf, Arc<dyn DiskFile>)> {

@@ -9,11 +9,16 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::{Disk, DiskFile, OpenMode, replace_file};
+use crate::reserve::Reserve;
+
+/// So many are closed where the process can open no more: one is needed now, others may be soon.
+const CLOSED_AT_ONCE: usize = 8;
 
 /// The disk, and the files of it that are open.
 #[derive(Debug)]
 pub(crate) struct FilePool {
     disk: Arc<dyn Disk>,
+    reserve: Reserve,
     max_open: usize,
     /// Open files, roughly the longest unused first (a "second chance" queue).
     open: Mutex<VecDeque<Weak<Slot>>>,
@@ -34,16 +39,44 @@ pub(crate) struct PooledFile {
 }
 
 impl FilePool {
-    pub(crate) fn new(disk: Arc<dyn Disk>, max_open: usize) -> FilePool {
-        FilePool { disk, max_open: max_open.max(1), open: Mutex::default() }
+    pub(crate) fn new(disk: Arc<dyn Disk>, root: &Path, max_open: usize) -> FilePool {
+        let reserve = Reserve::open(disk.clone(), root);
+        FilePool { disk, reserve, max_open: max_open.max(1), open: Mutex::default() }
     }
 
     pub(crate) fn disk(&self) -> &dyn Disk {
         &*self.disk
     }
 
+    /// The room held back on the disk.
+    pub(crate) fn reserve(&self) -> &Reserve {
+        &self.reserve
+    }
+
     pub(crate) fn shared_disk(&self) -> Arc<dyn Disk> {
         self.disk.clone()
+    }
+
+    /// Opens a file; where no more can be open, in place of others.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        match self.disk.open(path, mode) {
+            Err(error) if is_out_of_files(&error) => {
+                self.close_some();
+                self.disk.open(path, mode)
+            }
+            opened => opened,
+        }
+    }
+
+    fn close_some(&self) {
+        let mut open = self.open.lock();
+        for _ in 0..CLOSED_AT_ONCE.min(open.len()) {
+            let Some(slot) = open.pop_front().and_then(|oldest| oldest.upgrade()) else { continue };
+            match slot.file.try_lock() {
+                Some(mut file) => drop(file.take()),
+                None => open.push_back(Arc::downgrade(&slot)),
+            };
+        }
     }
 
     /// Counts a file as open, and closes others while there are too many.
@@ -68,6 +101,11 @@ impl FilePool {
             };
         }
     }
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].iter().any(|errno| Some(errno.raw_os_error()) == code)
 }
 
 impl PooledFile {
@@ -114,7 +152,7 @@ impl PooledFile {
         if let Some(file) = &*slot {
             return Ok(file.clone());
         }
-        let file = self.pool.disk.open(&self.path, mode)?;
+        let file = self.pool.open(&self.path, mode)?;
         *slot = Some(file.clone());
         drop(slot);
         self.pool.admit(&self.slot);
@@ -132,7 +170,7 @@ mod tests {
     fn no_more_files_stay_open_than_allowed_and_closed_ones_come_back() {
         let disk = MemoryDisk::new();
         disk.create_directory(Path::new("/d")).unwrap();
-        let pool = Arc::new(FilePool::new(Arc::new(disk), 3));
+        let pool = Arc::new(FilePool::new(Arc::new(disk), Path::new("/d"), 3));
         let files: Vec<_> =
             (0..10).map(|n| PooledFile::new(&pool, PathBuf::from(format!("/d/{n}")))).collect();
         for (n, file) in files.iter().enumerate() {

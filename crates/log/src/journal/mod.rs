@@ -29,9 +29,6 @@ use crate::error::{IoContext, LogError};
 /// The files, in the order in which they are first used.
 const FILE_NAMES: [&str; 2] = ["journal-0.log", "journal-1.log"];
 
-/// Zeros are written so many at once.
-const FILL_BYTES: usize = 1 << 20;
-
 /// The memory of a written frame is used again unless it is larger than this.
 const MAX_SPARE_BYTES: usize = 1 << 20;
 
@@ -328,13 +325,7 @@ fn fill(disk: &dyn Disk, path: &Path, file_bytes: u64) -> io::Result<Arc<dyn Dis
     let temporary = path.with_extension("tmp");
     let file = disk.open(&temporary, OpenMode::Create)?;
     file.truncate(0)?;
-    let zeros = vec![0; FILL_BYTES];
-    let mut at = 0;
-    while at < file_bytes {
-        let count = (file_bytes - at).min(FILL_BYTES as u64);
-        file.write_at(&zeros[..count as usize], at)?;
-        at += count;
-    }
+    file.write_zeros(file_bytes)?;
     file.sync()?;
     disk.rename(&temporary, path)?;
     disk.sync_directory(path.parent().unwrap_or(Path::new(".")))?;

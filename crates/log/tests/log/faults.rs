@@ -14,7 +14,7 @@ use oncelog_records::MarkerKind;
 use oncelog_wire::{ErrorCode, LeaderEpoch, Offset};
 
 use crate::append_and_read::small_segments;
-use crate::world::{TOPIC_ID, World, partition, plain, sequenced};
+use crate::world::{World, plain, sequenced};
 
 use Isolation::ReadUncommitted;
 
@@ -179,19 +179,18 @@ fn a_write_that_can_neither_be_finished_nor_undone_takes_the_log_offline() {
     let batch = plain(world.now, 1, 100);
     assert!(world.append_batch(&batch, Verification::None).is_err());
     disk.leave(u64::MAX);
-    disk.defects.refuses_truncation.store(false, Ordering::Relaxed);
     assert!(world.log().is_offline());
     let error = world.append_batch(&batch, Verification::None).unwrap_err();
     assert!(matches!(error, AppendError::Storage(LogError::Offline { .. })));
     assert_eq!(error.code(), ErrorCode::KafkaStorageError);
     assert_eq!(world.read_all(0, ReadUncommitted), [0], "what is there can be read");
     assert!(world.log().close().is_err());
-    let (data, log) = world.open.take().unwrap();
-    drop(log);
-    let log = data.open_log(&partition(), TOPIC_ID, Arc::default(), world.now()).unwrap();
-    world.open = Some((data, log));
+    disk.defects.refuses_truncation.store(false, Ordering::Relaxed);
+    assert_eq!(world.append(1).base_offset, Offset(1), "it is undone before the next one");
     assert!(!world.log().is_offline());
-    assert_eq!(world.append(1).base_offset, Offset(1));
+    world.crash();
+    assert_eq!(world.read_all(0, ReadUncommitted), [0, 1]);
+    assert_eq!(world.log().leader_epoch(), LeaderEpoch(0), "there is nothing to cut");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod crashes;
 mod damage;
 mod data_dir;
 mod faults;
+mod full_disk;
 mod journal;
 mod lossy;
 mod model;

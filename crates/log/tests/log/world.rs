@@ -62,7 +62,7 @@ impl World {
     /// Stops in order and starts again.
     pub fn restart(&mut self) {
         let (data, mut log) = self.open.take().unwrap();
-        let points = log.close().unwrap();
+        let points = data.insist(|| log.close()).unwrap();
         data.close(points.into_iter()).unwrap();
         drop(data);
         self.start();

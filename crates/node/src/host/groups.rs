@@ -10,7 +10,7 @@ use std::time::Duration;
 use oncelog_coordinator::groups::{Answer, Config, Coordinator, Event, Output, Position, Record, Ticket};
 use oncelog_coordinator::metadata::config::BrokerConfig;
 use oncelog_coordinator::transactions::Producer;
-use oncelog_log::{Appended, Marker};
+use oncelog_log::{Appended, Marker, Origin};
 use oncelog_records::{BatchBuilder, EndTransactionMarker, MarkerKind};
 use oncelog_wire::{DecodeError, ErrorCode, Now, ProducerId, txn_offset_commit};
 use parking_lot::{Mutex, MutexGuard};
@@ -251,8 +251,12 @@ impl Shard {
 
     /// Takes the lock, if the coordinator is there.
     fn enter<'a>(&'a self, node: &'a Node, now: Now) -> Result<Held<'a>, ErrorCode> {
-        let held = self.lock(node, now);
-        if held.state.machine.is_none() { Err(ErrorCode::CoordinatorLoadInProgress) } else { Ok(held) }
+        let state = self.state.lock();
+        match state.machine.is_some() {
+            true => Ok(Held { node, shard: self, now, state }),
+            // However often it is asked for: that does not put off the time at which its log is replayed.
+            false => Err(ErrorCode::CoordinatorLoadInProgress),
+        }
     }
 }
 
@@ -416,7 +420,7 @@ fn append(
             builder.push(now.wall, Some(&key), value.as_deref());
             appended.push(record);
         }
-        let base_offset = internal_log::append_batch(partition, builder, now)?;
+        let base_offset = internal_log::append_batch(partition, builder, Origin::Coordinator, now)?;
         for (record, at) in appended.into_iter().zip(0..) {
             let producer_id = producer.map(|producer| producer.id);
             machine.apply(record, Position { offset: base_offset.plus(at), producer_id });

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 pub(crate) use oncelog_coordinator::partition_for;
-use oncelog_log::ReadError;
+use oncelog_log::{Origin, ReadError};
 use oncelog_records::{BatchBuilder, BatchError, BatchView};
 use oncelog_wire::{DecodeError, ErrorCode, Now, Offset};
 
@@ -16,13 +16,14 @@ use crate::partition::Partition;
 pub(crate) fn append(
     partition: &Partition,
     records: impl IntoIterator<Item = (Bytes, Option<Bytes>)>,
+    origin: Origin,
     now: Now,
 ) -> Result<(), ErrorCode> {
     let mut builder = BatchBuilder::new();
     for (key, value) in records {
         builder.push(now.wall, Some(&key), value.as_deref());
     }
-    append_batch(partition, builder, now)?;
+    append_batch(partition, builder, origin, now)?;
     Ok(())
 }
 
@@ -33,11 +34,12 @@ pub(crate) fn append(
 pub(crate) fn append_batch(
     partition: &Partition,
     builder: BatchBuilder,
+    origin: Origin,
     now: Now,
 ) -> Result<Offset, ErrorCode> {
     let bytes = builder.build();
     let batch = BatchView::parse(&bytes).expect("it was built just now");
-    let appended = partition.append_internal(&batch, now).map_err(|error| {
+    let appended = partition.append_internal(&batch, origin, now).map_err(|error| {
         // That is no failure of the log but a producer's.
         if error.code() != ErrorCode::InvalidProducerEpoch {
             tracing::error!("{}-{}: {error}", partition.topic, partition.index);

@@ -63,8 +63,9 @@ fn pass(node: &Node, is_full_pass: bool, retention: Option<Now>) -> Result<(), L
     let mut points = Vec::new();
     let (mut has_moved, mut failure) = (false, None);
     node.for_each_partition(|partition| {
-        let maintained = retention.map_or(Ok(false), |now| maintain(partition, now));
-        for moved in [maintained, checkpoint(partition, is_full_pass)] {
+        let maintained = retention.map_or(Ok(false), |now| node.data.insist(|| maintain(partition, now)));
+        let checkpointed = node.data.insist(|| checkpoint(partition, is_full_pass));
+        for moved in [maintained, checkpointed] {
             match moved {
                 Ok(moved) => has_moved |= moved,
                 // Its files may have gone under our hands.
@@ -130,6 +131,8 @@ fn maintain(partition: &Partition, now: Now) -> Result<bool, LogError> {
 
 /// Brings a log to the device if that is due; says whether its recovery point moved.
 fn checkpoint(partition: &Partition, is_full_pass: bool) -> Result<bool, LogError> {
+    // Where that does not work yet, readers go on, and it is tried again.
+    let _ = partition.lock().log.mend();
     finish_checkpoint(partition, |log| match is_full_pass {
         true => log.recovery_point() < log.high_watermark(),
         false => log.bytes_since_checkpoint() >= CHECKPOINT_BYTES,
@@ -157,7 +160,7 @@ pub(crate) fn close(node: &Node, _now: Now) -> Result<(), LogError> {
     node.data.begin_checkpoints();
     let mut points = Vec::new();
     let mut failure = None;
-    node.for_each_partition(|partition| match partition.lock().log.close() {
+    node.for_each_partition(|partition| match node.data.insist(|| partition.lock().log.close()) {
         Ok(point) => points.extend(point),
         Err(error) => failure = Some(error),
     });

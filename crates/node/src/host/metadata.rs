@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use oncelog_coordinator::metadata::config::{BrokerConfig, StaticConfig, TopicConfig};
 use oncelog_coordinator::metadata::{Cluster, Effect, Identity, Output, Record};
-use oncelog_log::{DataDir, LogConfig, LogError};
+use oncelog_log::{DataDir, LogConfig, LogError, Origin};
 use oncelog_records::{BatchBuilder, BatchView};
 use oncelog_wire::{ErrorCode, Now, Str, TopicPartition, Uuid};
 use parking_lot::{RwLock, RwLockReadGuard};
@@ -297,7 +297,7 @@ fn append(partition: &Partition, records: &[Record], now: Now) -> Result<(), Err
     }
     let bytes = builder.build();
     let batch = BatchView::parse(&bytes).expect("it was built just now");
-    partition.append_internal(&batch, now).map_err(|error| {
+    partition.append_internal(&batch, Origin::Coordinator, now).map_err(|error| {
         tracing::error!("{CLUSTER_METADATA}-0: {error}");
         error.code()
     })?;

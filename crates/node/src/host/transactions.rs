@@ -13,7 +13,7 @@ use oncelog_coordinator::transactions::{
     AddPartitions, Answer, Config, Coordinator, Event, Markers, Output, PartitionCheck, Producer, Record,
     TransactionVersion,
 };
-use oncelog_log::Marker;
+use oncelog_log::{Marker, Origin};
 use oncelog_wire::{DecodeError, ErrorCode, Now, ProducerId, Str, TopicPartition};
 use parking_lot::{Mutex, MutexGuard, RwLockReadGuard};
 
@@ -227,13 +227,26 @@ impl Transactions {
 
 impl Shard {
     fn lock<'a>(&'a self, node: &'a Node, now: Now) -> Held<'a> {
-        Held { node, shard: self, now, machine: self.machine.lock(), _together: node.group_appends() }
+        self.hold(self.machine.lock(), node, now)
+    }
+
+    fn hold<'a>(
+        &'a self,
+        machine: MutexGuard<'a, Option<Coordinator>>,
+        node: &'a Node,
+        now: Now,
+    ) -> Held<'a> {
+        Held { node, shard: self, now, machine, _together: node.group_appends() }
     }
 
     /// Takes the lock, if the coordinator is there.
     fn enter<'a>(&'a self, node: &'a Node, now: Now) -> Result<Held<'a>, ErrorCode> {
-        let held = self.lock(node, now);
-        if held.machine.is_none() { Err(ErrorCode::CoordinatorLoadInProgress) } else { Ok(held) }
+        let machine = self.machine.lock();
+        match machine.is_some() {
+            true => Ok(self.hold(machine, node, now)),
+            // However often it is asked for: that does not put off the time at which its log is replayed.
+            false => Err(ErrorCode::CoordinatorLoadInProgress),
+        }
     }
 
     fn append(&self, records: Vec<Record>, machine: &mut Coordinator, now: Now) -> Result<(), ErrorCode> {
@@ -241,7 +254,11 @@ impl Shard {
             return Ok(());
         }
         let encoded = records.iter().map(|record| (record.encode_key(), record.encode_value()));
-        internal_log::append(&self.partition, encoded, now)?;
+        let origin = match records.iter().all(Record::ends_transaction) {
+            true => Origin::TransactionEnd,
+            false => Origin::Coordinator,
+        };
+        internal_log::append(&self.partition, encoded, origin, now)?;
         records.into_iter().for_each(|record| machine.apply(record));
         Ok(())
     }

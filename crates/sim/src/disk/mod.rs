@@ -18,6 +18,9 @@ use parking_lot::Mutex;
 use crate::random::Random;
 use content::Content;
 
+/// Small, as are the disk and what clients write in a run.
+const RESERVE_BYTES: u64 = 64 << 10;
+
 /// What goes wrong at the moment.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
@@ -280,6 +283,10 @@ fn not_found() -> io::Error {
 }
 
 impl Disk for LossyDisk {
+    fn reserve_bytes(&self) -> u64 {
+        RESERVE_BYTES
+    }
+
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let life = self.current_life();
         let found = self.read(life, |state| {
