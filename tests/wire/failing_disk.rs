@@ -65,8 +65,7 @@ impl FailingDisk {
 
     fn start(&self, durability: &str) -> BrokerProcess {
         let control = self.directory.path().join("control");
-        let environment =
-            [("LD_PRELOAD", library().as_path()), ("ONCELOG_FAILING_DISK", control.as_path())];
+        let environment = [("LD_PRELOAD", library().as_path()), ("ONCELOG_FAILING_DISK", control.as_path())];
         BrokerProcess::start_on(None, &arguments(durability), &environment)
     }
 }
@@ -83,7 +82,8 @@ fn library() -> &'static PathBuf {
         let directory = temporary();
         let path = directory.path().join("failing_disk.so");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/failing_disk.c");
-        let built = Command::new("cc").args(["-O1", "-shared", "-fPIC", "-o"]).arg(&path).arg(source).status();
+        let built =
+            Command::new("cc").args(["-O1", "-shared", "-fPIC", "-o"]).arg(&path).arg(source).status();
         assert!(built.expect("there is a C compiler").success());
         (directory, path)
     });
@@ -98,7 +98,11 @@ impl SmallFileSystem {
         let directory = temporary();
         let mut mount = Command::new("mount");
         let mounted = mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "oncelog-tests"]);
-        mounted.arg(directory.path()).status().is_ok_and(|status| status.success()).then(|| SmallFileSystem(directory))
+        mounted
+            .arg(directory.path())
+            .status()
+            .is_ok_and(|status| status.success())
+            .then(|| SmallFileSystem(directory))
     }
 
     fn ballast(&self) -> PathBuf {
@@ -288,7 +292,8 @@ fn writes_that_fail_are_refused_and_done_later_without_a_restart() {
             steady.check(&mut client);
             let answer = requests::end_txn(&mut paying.client, "pay", paying.identity, true, 5).unwrap();
             assert!(
-                [ErrorCode::NotCoordinator, ErrorCode::CoordinatorLoadInProgress].contains(&answer.error_code),
+                [ErrorCode::NotCoordinator, ErrorCode::CoordinatorLoadInProgress]
+                    .contains(&answer.error_code),
                 "{}",
                 answer.error_code
             );

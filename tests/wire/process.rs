@@ -485,8 +485,9 @@ fn a_flood_of_connections_does_not_end_the_broker() {
 fn connections_do_not_take_the_file_descriptors_that_segments_need() {
     let directory = temporary();
     let script = "ulimit -n 96; exec \"$0\" serve --listen 127.0.0.1:0 --data-dir \"$1\"";
-    let process =
-        Process::spawn(Command::new("sh").args(["-c", script]).arg(binary()).arg(directory.path().join("data")));
+    let process = Process::spawn(
+        Command::new("sh").args(["-c", script]).arg(binary()).arg(directory.path().join("data")),
+    );
     let mut client = process.client();
     client.set_retry_for(Duration::ZERO);
     client.create_topic("orders", 60).unwrap();

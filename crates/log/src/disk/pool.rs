@@ -105,7 +105,9 @@ impl FilePool {
 
 fn is_out_of_files(error: &io::Error) -> bool {
     let code = error.raw_os_error();
-    [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].iter().any(|errno| Some(errno.raw_os_error()) == code)
+    [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
+        .iter()
+        .any(|errno| Some(errno.raw_os_error()) == code)
 }
 
 impl PooledFile {
