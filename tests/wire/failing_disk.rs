@@ -70,9 +70,17 @@ impl FailingDisk {
     }
 }
 
-fn arguments(durability: &str) -> [&str; 6] {
-    let few = ["--set", "transaction.state.log.num.partitions=1", "--set", "offsets.topic.num.partitions=1"];
-    ["--durability", durability, few[0], few[1], few[2], few[3]]
+/// Few partitions of the internal topics, and checkpoints every second.
+fn arguments(durability: &str) -> Vec<&str> {
+    let settings = [
+        "transaction.state.log.num.partitions=1",
+        "offsets.topic.num.partitions=1",
+        "log.flush.offset.checkpoint.interval.ms=1000",
+        "log.retention.check.interval.ms=1000",
+    ];
+    let mut arguments = vec!["--durability", durability];
+    arguments.extend(settings.into_iter().flat_map(|setting| ["--set", setting]));
+    arguments
 }
 
 /// The library that is preloaded into the broker.
@@ -358,4 +366,23 @@ fn a_journal_that_cannot_be_written_or_synced_ends_the_process_and_the_next_star
         steady.write();
         steady.check(&mut connect(&broker));
     }
+}
+
+#[test]
+fn a_sync_that_fails_ends_the_process_also_where_nobody_waits_for_syncs() {
+    let disk = FailingDisk::new();
+    let mut broker = disk.start("os");
+    let mut client = connect(&broker);
+    client.create_topic("orders", 3).unwrap();
+    let mut steady = Steady::new(&broker);
+    steady.write();
+    disk.set(Defect::BadSyncs, 1);
+    steady.write();
+    assert_eq!(broker.exit_code(), Some(1), "{}", broker.said());
+    assert!(broker.said().contains("cannot sync"), "{}", broker.said());
+    disk.heal();
+    broker.start_again();
+    steady.client = connect(&broker);
+    steady.write();
+    steady.check(&mut connect(&broker));
 }

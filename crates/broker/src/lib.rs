@@ -116,7 +116,8 @@ impl Broker {
         runtime.spawn(keep_time(shared.clone(), stop_seen));
         let (failed, failure) = watch::channel(false);
         let maintenance =
-            Maintenance::start(shared.clone(), maintenance_period).map_err(StartError::Runtime)?;
+            Maintenance::start(shared.clone(), maintenance_period, stopping.clone(), failed.clone())
+                .map_err(StartError::Runtime)?;
         let syncs = SyncThread::start(shared.clone(), maintenance.hurry.clone(), stopping.clone(), failed)
             .map_err(StartError::Runtime)?;
         Ok(Broker {
@@ -346,11 +347,21 @@ struct Maintenance {
 }
 
 impl Maintenance {
-    fn start(shared: Arc<Shared>, period: Duration) -> std::io::Result<Maintenance> {
+    fn start(
+        shared: Arc<Shared>,
+        period: Duration,
+        stopping: Arc<watch::Sender<bool>>,
+        failed: watch::Sender<bool>,
+    ) -> std::io::Result<Maintenance> {
         let (hurry, hurried) = mpsc::channel();
         let thread = std::thread::Builder::new().name("oncelog-maintain".into()).spawn(move || {
             while let Ok(true) | Err(mpsc::RecvTimeoutError::Timeout) = hurried.recv_timeout(period) {
                 shared.node.maintain(shared.clock.now());
+                // Where answers wait for syncs, the thread that syncs sees to it that they are given.
+                if shared.node.has_failed() && shared.node.sync_signal().is_none() {
+                    let _ = (stopping.send(true), failed.send(true));
+                    return;
+                }
             }
         })?;
         Ok(Maintenance { hurry, thread: Some(thread) })

@@ -332,10 +332,11 @@ impl DataDir {
         self.write_points()
     }
 
-    /// Whether the checkpoint files do not say what they should because writing them has failed. Until they do, a start
-    /// needs what the journal has above the older points, wherever the logs stand by now.
-    pub fn owes_checkpoints(&self) -> bool {
-        !self.points.lock().is_written
+    /// Writes the checkpoint files if that has failed before. Until they are written, a start needs what the journal has above
+    /// the older points, and the logs need the producer snapshots for those.
+    pub fn write_owed_checkpoints(&self) -> Result<(), LogError> {
+        let is_written = self.points.lock().is_written;
+        if is_written { Ok(()) } else { self.write_points() }
     }
 
     /// Marks the directory as closed cleanly. Has to be given all logs, which have been closed.

@@ -20,7 +20,7 @@ mod topics;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -75,6 +75,8 @@ pub struct Node {
     pub(crate) data: DataDir,
     /// None where data need not survive a power cut.
     pub(crate) syncs: Option<Syncs>,
+    /// Whether something that was written could not be synced.
+    pub(crate) has_failed: AtomicBool,
     random: Random,
     timer: Arc<Signal>,
     /// The deadline that the shell was last told, in nanoseconds.
@@ -115,6 +117,7 @@ impl Node {
             transactions,
             groups,
             syncs: data.journal().cloned().map(Syncs::new),
+            has_failed: AtomicBool::new(false),
             data,
             random,
             timer: Arc::default(),

@@ -172,7 +172,16 @@ impl Node {
 
     /// Whether something could not be synced. Nothing is acknowledged any more; only a new start finds out what is there.
     pub fn has_failed(&self) -> bool {
-        self.syncs.as_ref().is_some_and(|syncs| syncs.journal.has_failed())
+        self.has_failed.load(Ordering::SeqCst)
+            || self.syncs.as_ref().is_some_and(|syncs| syncs.journal.has_failed())
+    }
+
+    /// Gives up: what was to be brought to the device may not be there, and trying again would not show it.
+    pub(crate) fn fail(&self) {
+        self.has_failed.store(true, Ordering::SeqCst);
+        if let Some(syncs) = &self.syncs {
+            syncs.fail();
+        }
     }
 
     /// Holds syncs back, so that what is appended meanwhile is synced together.

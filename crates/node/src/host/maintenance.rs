@@ -61,10 +61,19 @@ fn pass(node: &Node, is_full_pass: bool, retention: Option<Now>) -> Result<(), L
     node.data.begin_checkpoints();
     let covered = node.syncs.as_ref().map(|syncs| syncs.journal().synced());
     let mut points = Vec::new();
-    let (mut has_moved, mut failure) = (false, None);
+    // Two checkpoints of a log, and nothing is left that the one before them needs: that one must not be the one on disk.
+    let mut failure = node.data.write_owed_checkpoints().err();
+    if let Some(error) = &failure {
+        tracing::error!("the checkpoints are still not written: {error}");
+    }
+    let may_checkpoint = failure.is_none();
+    let mut has_moved = false;
     node.for_each_partition(|partition| {
         let maintained = retention.map_or(Ok(false), |now| node.data.insist(|| maintain(partition, now)));
-        let checkpointed = node.data.insist(|| checkpoint(partition, is_full_pass));
+        let checkpointed = match may_checkpoint {
+            true => node.data.insist(|| checkpoint(partition, is_full_pass)),
+            false => Ok(false),
+        };
         for moved in [maintained, checkpointed] {
             match moved {
                 Ok(moved) => has_moved |= moved,
@@ -79,20 +88,17 @@ fn pass(node: &Node, is_full_pass: bool, retention: Option<Now>) -> Result<(), L
         points.extend(partition.lock().log.points());
     });
     let is_lost = failure.as_ref().is_some_and(|error| !error.may_pass());
-    // Where they could not be written before, logs have moved since they last were.
-    if (has_moved || node.data.owes_checkpoints())
+    if has_moved
         && !is_lost
         && let Err(error) = node.data.write_checkpoints(points.into_iter())
     {
         tracing::error!("the checkpoints were not written: {error}");
         failure = Some(error);
     }
-    if let Some(syncs) = &node.syncs {
-        match &failure {
-            Some(error) if !error.may_pass() => syncs.fail(),
-            None if is_full_pass => syncs.journal().release(covered.unwrap_or(0)),
-            _ => {}
-        }
+    match (&failure, &node.syncs) {
+        (Some(error), _) if !error.may_pass() => node.fail(),
+        (None, Some(syncs)) if is_full_pass => syncs.journal().release(covered.unwrap_or(0)),
+        _ => {}
     }
     failure.map_or(Ok(()), Err)
 }

@@ -3,8 +3,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use oncelog_log::{Disk, OpenMode};
+use oncelog_records::BatchBuilder;
 use oncelog_wire::*;
 
 use crate::crashes::{ObservedDisk, Seen, seen};
@@ -257,4 +259,50 @@ fn what_checkpoints_speak_of_is_left_alone_even_if_it_belongs_to_no_topic() {
     disk.after_kill();
     drop(World::with_journal(Arc::new(disk.clone()), SMALL, START));
     assert!(disk.list(root).unwrap().iter().any(|entry| entry.name == "ghost-0"));
+}
+
+/// The offset that a batch of this producer has got, now or before.
+fn produced(world: &mut World, producer_id: i64, sequence: i32) -> Offset {
+    let mut builder = BatchBuilder::new().producer(ProducerId(producer_id), ProducerEpoch(0), sequence);
+    builder.push(world.now.wall, None, Some(&[7; 400_000]));
+    let data = produce::PartitionProduceData { index: 0, records: Some(builder.build().into()) };
+    let topic =
+        produce::TopicProduceData { name: "orders".into(), partition_data: vec![data], ..Default::default() };
+    let answer = world.ask(9, produce::Request { acks: -1, topic_data: vec![topic], ..Default::default() });
+    let answer = &answer.responses[0].partition_responses[0];
+    assert_eq!(answer.error_code, ErrorCode::None);
+    answer.base_offset
+}
+
+#[test]
+fn checkpoints_that_could_not_be_written_twice_do_not_cost_what_is_known_of_a_producer() {
+    let disk = ObservedDisk::default();
+    let journal_file_bytes = 8 << 20;
+    let mut world = World::with_journal(Arc::new(disk.clone()), journal_file_bytes, START);
+    let config = |(name, value): (&str, &str)| create_topics::CreatableTopicConfig {
+        name: name.into(),
+        value: Some(value.into()),
+    };
+    let topic = create_topics::CreatableTopic {
+        name: "orders".into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        configs: [("segment.bytes", "1048576"), ("retention.bytes", "1")].map(config).into(),
+        ..Default::default()
+    };
+    world.ask(7, create_topics::Request { topics: vec![topic], ..Default::default() });
+    assert_eq!(produced(&mut world, 1, 0), Offset(0));
+    for round in 0..4 {
+        // The first checkpoint is written down. From then on all but that goes on.
+        disk.refuse((round > 0).then_some("recovery-point-offset-checkpoint.tmp"));
+        for sequence in 4 * round..4 * round + 4 {
+            assert_eq!(produced(&mut world, 2, sequence), Offset(i64::from(sequence) + 1));
+        }
+        world.wait(Duration::from_secs(400));
+        world.node.maintain(world.now);
+    }
+    let mut restarted = World::with_journal(Arc::new(disk.after_kill()), journal_file_bytes, START);
+    assert_eq!(produced(&mut restarted, 1, 0), Offset(0), "it is recognised");
+    assert_eq!(produced(&mut restarted, 2, 15), Offset(16));
+    assert_eq!(produced(&mut restarted, 2, 16), Offset(17));
 }
