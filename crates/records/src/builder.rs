@@ -99,29 +99,7 @@ impl BatchBuilder {
         self.header.set_max_timestamp(timestamp.max(self.header.max_timestamp()));
 
         let timestamp_delta = timestamp.ms_since(self.header.base_timestamp());
-        let mut len = 1
-            + varint::size_of(timestamp_delta)
-            + varint::size_of(i64::from(offset_delta))
-            + size_of_bytes(key)
-            + size_of_bytes(value)
-            + varint::size_of(headers.len() as i64);
-        for (name, value) in headers {
-            len += size_of_bytes(Some(name)) + size_of_bytes(*value);
-        }
-
-        let out = &mut self.bytes;
-        out.reserve(varint::size_of(len as i64) + len);
-        varint::write(out, len as i64);
-        out.push(0);
-        varint::write(out, timestamp_delta);
-        varint::write(out, i64::from(offset_delta));
-        write_bytes(out, key);
-        write_bytes(out, value);
-        varint::write(out, headers.len() as i64);
-        for (name, value) in headers {
-            write_bytes(out, Some(name));
-            write_bytes(out, *value);
-        }
+        encode_record(&mut self.bytes, timestamp_delta, offset_delta, key, value, headers.iter().copied());
     }
 
     /// How many records there are.
@@ -150,6 +128,38 @@ impl BatchBuilder {
         self.header.seal(payload);
         *head = *self.header.as_bytes();
         Bytes::from(bytes)
+    }
+}
+
+/// Writes one record as it stands in a batch.
+pub(crate) fn encode_record<'a>(
+    out: &mut Vec<u8>,
+    timestamp_delta: i64,
+    offset_delta: i32,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: impl ExactSizeIterator<Item = (&'a [u8], Option<&'a [u8]>)> + Clone,
+) {
+    let mut len = 1
+        + varint::size_of(timestamp_delta)
+        + varint::size_of(i64::from(offset_delta))
+        + size_of_bytes(key)
+        + size_of_bytes(value)
+        + varint::size_of(headers.len() as i64);
+    for (name, value) in headers.clone() {
+        len += size_of_bytes(Some(name)) + size_of_bytes(value);
+    }
+    out.reserve(varint::size_of(len as i64) + len);
+    varint::write(out, len as i64);
+    out.push(0);
+    varint::write(out, timestamp_delta);
+    varint::write(out, i64::from(offset_delta));
+    write_bytes(out, key);
+    write_bytes(out, value);
+    varint::write(out, headers.len() as i64);
+    for (name, value) in headers {
+        write_bytes(out, Some(name));
+        write_bytes(out, value);
     }
 }
 

@@ -202,6 +202,11 @@ impl BatchHeader {
         self.has(DELETE_HORIZON)
     }
 
+    /// The moment from which tombstones and markers may go, if the batch has one.
+    pub fn delete_horizon(&self) -> Option<Timestamp> {
+        self.has_delete_horizon().then(|| self.base_timestamp())
+    }
+
     /// Gives the batch its place in a log. The CRC does not cover it.
     pub fn set_base_offset(&mut self, offset: Offset) {
         self.put_base_offset(offset);
@@ -241,6 +246,16 @@ impl BatchHeader {
 
     pub(crate) fn set_control(&mut self, on: bool) {
         self.set_flag(CONTROL, on);
+    }
+
+    /// From `horizon` on tombstones and markers may go; the base timestamp says so from now on.
+    pub(crate) fn set_delete_horizon(&mut self, horizon: Timestamp) {
+        self.set_flag(DELETE_HORIZON, true);
+        self.set_base_timestamp(horizon);
+    }
+
+    pub(crate) fn clear_delete_horizon(&mut self) {
+        self.set_flag(DELETE_HORIZON, false);
     }
 
     fn set_payload_len(&mut self, payload_len: usize) {

@@ -1,4 +1,4 @@
-//! Record batches: view, validate, build, control markers, compression.
+//! Record batches: view, validate, build, filter, control markers, compression.
 //!
 //! Everything here is a function of bytes (and of a time that is handed in): nothing does I/O, and nothing trusts a
 //! length it has not compared with what is there. Only batches of magic 2 exist; older formats are refused.
@@ -8,6 +8,7 @@ mod builder;
 mod compression;
 mod control;
 mod error;
+mod filter;
 mod header;
 mod record;
 mod validate;
@@ -18,6 +19,7 @@ pub use builder::{BatchBuilder, Headers};
 pub use compression::{Compression, Decompressor, recompress};
 pub use control::{EndTransactionMarker, MarkerKind};
 pub use error::BatchError;
+pub use filter::{DeleteHorizon, Filtered, emptied, filter};
 pub use header::{BatchHeader, HEADER_LEN, TimestampType, increment_sequence};
 pub use record::{HeaderIter, Record, Records};
 pub use validate::{RecordError, Refusal, Rules, Validated, validate};

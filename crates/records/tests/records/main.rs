@@ -1,6 +1,7 @@
 //! Batches against bytes that Kafka wrote, against another implementation, and against damage.
 #![allow(clippy::unwrap_used)]
 
+mod filter;
 mod golden;
 mod hostile;
 mod round_trip;

@@ -17,7 +17,7 @@ fn blob() -> impl Strategy<Value = Option<Vec<u8>>> {
     ]
 }
 
-fn records() -> impl Strategy<Value = Vec<Owned>> {
+pub fn records() -> impl Strategy<Value = Vec<Owned>> {
     let headers = vec((vec(b'a'..=b'z', 0..8), prop::option::of(vec(any::<u8>(), 0..20))), 0..3);
     let record = (0..2_000_000_000_000i64, blob(), blob(), headers);
     vec(record, 1..6).prop_map(|records| {
@@ -35,7 +35,7 @@ fn records() -> impl Strategy<Value = Vec<Owned>> {
     })
 }
 
-fn codec() -> impl Strategy<Value = Compression> {
+pub fn codec() -> impl Strategy<Value = Compression> {
     prop::sample::select(&Compression::ALL[..])
 }
 
