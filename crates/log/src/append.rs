@@ -182,7 +182,7 @@ impl Log {
                 self.write_snapshot()?;
             }
         }
-        let segment = Segment::create(&self.pool, &self.directory, self.log_end_offset, now)?;
+        let segment = Segment::create(&self.pool, &self.directory, self.log_end_offset, "", now)?;
         self.directory_changes += 1;
         self.segments.push(segment);
         Ok(())

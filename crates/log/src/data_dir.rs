@@ -22,6 +22,7 @@ const LOCK: &str = ".lock";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
+const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
 
 /// How the directory of a deleted log ends until it is removed.
 const DELETE_SUFFIX: &str = "-delete";
@@ -92,6 +93,8 @@ pub struct DataDir {
     /// The logs that have been opened: what is on disk then is no longer what the last stop left.
     opened: Mutex<BTreeSet<TopicPartition>>,
     points: Mutex<KnownPoints>,
+    /// Up to where logs have been cleaned, as the file has it.
+    cleaned: Mutex<BTreeMap<TopicPartition, Offset>>,
     /// The logs that have been deleted since checkpoints were last begun.
     deleted: Mutex<BTreeSet<TopicPartition>>,
     /// What the journal has above the recovery points, until all logs have been recovered.
@@ -134,6 +137,14 @@ impl DataDir {
         disk.sync_directory(root).on("sync", root)?;
         let pool = Arc::new(FilePool::new(disk.clone(), root, options.max_open_files));
         let points = KnownPoints { logs: read_points(&*disk, root)?, is_written: true };
+        let cleaned = read_offsets(&*disk, &root.join(CLEANER_OFFSETS)).or_else(|error| match error {
+            LogError::Invalid { .. } => {
+                tracing::warn!("{error}; all logs count as not cleaned");
+                Ok(Vec::new())
+            }
+            error => Err(error),
+        })?;
+        let cleaned = cleaned.into_iter().collect();
         let must_replay = properties.is_journaled && !was_clean;
         let replay =
             must_replay.then(|| JournalReplay::read(&*disk, root, properties.journal_era)).transpose()?;
@@ -150,6 +161,7 @@ impl DataDir {
             was_clean,
             opened: Mutex::default(),
             points: Mutex::new(points),
+            cleaned: Mutex::new(cleaned),
             deleted: Mutex::default(),
             replay: Mutex::new(replay),
             journal,
@@ -301,6 +313,7 @@ impl DataDir {
         if !is_settled {
             self.write_points()?;
         }
+        self.forget_cleaned(topic_partition)?;
         let disk = self.pool.disk();
         let name = topic_partition.to_string();
         let path = self.root.join(&name);
@@ -339,6 +352,40 @@ impl DataDir {
         if is_written { Ok(()) } else { self.write_points() }
     }
 
+    /// The recovery point of a log that a start after a crash would find at least.
+    pub fn written_recovery_point(&self, topic_partition: &TopicPartition) -> Offset {
+        let points = self.points.lock();
+        let written = points.logs.get(topic_partition).filter(|_| points.is_written);
+        written.map_or(Offset::ZERO, |points| points.recovery_point)
+    }
+
+    /// Up to where a log has been cleaned.
+    pub fn cleaned_offset(&self, topic_partition: &TopicPartition) -> Offset {
+        self.cleaned.lock().get(topic_partition).copied().unwrap_or_default()
+    }
+
+    /// Notes up to where a log has been cleaned.
+    pub fn note_cleaned(&self, topic_partition: &TopicPartition, offset: Offset) -> Result<(), LogError> {
+        let mut cleaned = self.cleaned.lock();
+        cleaned.insert(topic_partition.clone(), offset);
+        self.write_cleaned(&cleaned)
+    }
+
+    /// Forgets up to where a log was cleaned that is there no more; another may get its name.
+    pub fn forget_cleaned(&self, topic_partition: &TopicPartition) -> Result<(), LogError> {
+        let mut cleaned = self.cleaned.lock();
+        match cleaned.remove(topic_partition) {
+            Some(_) => self.write_cleaned(&cleaned),
+            None => Ok(()),
+        }
+    }
+
+    fn write_cleaned(&self, cleaned: &BTreeMap<TopicPartition, Offset>) -> Result<(), LogError> {
+        let path = self.root.join(CLEANER_OFFSETS);
+        let lines = cleaned.iter().map(|(partition, offset)| line_of(partition, *offset));
+        replace_file_durably(self.pool.disk(), &path, &checkpoint::content(lines)).on("write", &path)
+    }
+
     /// Marks the directory as closed cleanly. Has to be given all logs, which have been closed.
     pub fn close(&self, points: impl Iterator<Item = LogPoints>) -> Result<(), LogError> {
         self.write_checkpoints(points)?;
@@ -350,9 +397,7 @@ impl DataDir {
         let mut points = self.points.lock();
         points.is_written = false;
         let write = |name: &str, value: fn(&Points) -> Offset| {
-            let lines = points.logs.iter().map(|(partition, points)| {
-                format!("{} {} {}", partition.topic, partition.partition, value(points))
-            });
+            let lines = points.logs.iter().map(|(partition, points)| line_of(partition, value(points)));
             let path = self.root.join(name);
             let content = checkpoint::content(lines);
             self.insist(|| replace_file_durably(self.pool.disk(), &path, &content))
@@ -362,6 +407,10 @@ impl DataDir {
         points.is_written = true;
         Ok(())
     }
+}
+
+fn line_of(partition: &TopicPartition, offset: Offset) -> String {
+    format!("{} {} {}", partition.topic, partition.partition, offset)
 }
 
 fn read_points(disk: &dyn Disk, root: &Path) -> Result<BTreeMap<TopicPartition, Points>, LogError> {

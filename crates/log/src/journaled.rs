@@ -12,10 +12,9 @@ use crate::append::index_ended;
 use crate::error::{IoContext, LogError, ReadError};
 use crate::journal::JournalEntries;
 use crate::log::Log;
-use crate::log_files::LogFiles;
+use crate::log_files::{LogFiles, SegmentFiles};
 use crate::recovery::{Opening, into_log_error, marker_of};
 use crate::segment::Segment;
-use crate::{offset_index, time_index, transaction_index};
 
 /// What was cut off.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,12 +50,7 @@ pub(crate) fn cut(files: &mut LogFiles, opening: &Opening, now: Timestamp) -> Re
         return Ok(cut);
     }
     segment.truncate_indexes(recovery_point)?;
-    let length = |entries: u32, entry_bytes: u32| Some(u64::from(entries) * u64::from(entry_bytes));
-    last.log = u64::from(position);
-    last.offset_index = length(segment.offset_index.entries().len(), offset_index::ENTRY_BYTES);
-    last.time_index = length(segment.time_index.entries().len(), time_index::ENTRY_BYTES);
-    last.transaction_index =
-        length(segment.transaction_index.entries().len(), transaction_index::ENTRY_BYTES);
+    *last = SegmentFiles { log: u64::from(position), ..SegmentFiles::of(&segment) };
     Ok(cut)
 }
 

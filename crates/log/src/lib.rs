@@ -1,4 +1,4 @@
-//! One partition on disk: append, read, recover, retain; producer state and the aborted-transaction index.
+//! One partition on disk: append, read, recover, retain, compact; producer state and the aborted-transaction index.
 //!
 //! The files are Kafka's, byte for byte. A [`DataDir`] holds many [`Log`]s; all they do to storage goes through a
 //! [`Disk`]. Nothing here knows a client or a socket, reads a clock, or starts a thread.
@@ -6,6 +6,7 @@
 mod append;
 mod batch_file;
 mod checkpoint;
+mod cleaner;
 mod config;
 mod data_dir;
 mod disk;
@@ -28,10 +29,12 @@ mod recovery;
 mod reserve;
 mod retention;
 mod segment;
+mod swap;
 mod time_index;
 mod transaction_index;
 
 pub use append::Appended;
+pub use cleaner::{Cleaning, CleaningStats, Dirtiness, OffsetMapSize};
 pub use config::LogConfig;
 pub use data_dir::{DataDir, DataDirOptions, Durability, FoundLog};
 pub use disk::{DirectoryEntry, Disk, DiskFile, DiskLock, EntryKind, FileDisk, MemoryDisk, OpenMode};
@@ -43,3 +46,4 @@ pub use log::{Isolation, Log, LogPoints, Marker, Origin, ProducerDescription, Ve
 pub use offsets::{ListedOffset, OffsetQuery};
 pub use read::{AbortedTransaction, Read, ReadSpec};
 pub use retention::Garbage;
+pub use swap::CleanedSegment;

@@ -13,6 +13,7 @@ use crate::offset_index::{self, OffsetIndex};
 use crate::producer_snapshot;
 use crate::retention::DELETED;
 use crate::segment::{LOG, OFFSET_INDEX, Segment, TIME_INDEX, TRANSACTION_INDEX, file_name};
+use crate::swap::{CLEANED, SWAP};
 use crate::time_index::{self, TimeIndex};
 use crate::transaction_index::{self, TransactionIndex};
 
@@ -46,8 +47,7 @@ impl LogFiles {
         for entry in entries {
             let EntryKind::File { length } = entry.kind else { continue };
             let Some((stem, extension)) = entry.name.split_once('.') else { continue };
-            let is_leftover =
-                [DELETED, ".tmp", ".cleaned", ".swap"].iter().any(|end| entry.name.ends_with(end));
+            let is_leftover = [DELETED, ".tmp", CLEANED, SWAP].iter().any(|end| entry.name.ends_with(end));
             if is_leftover {
                 let path = directory.join(&entry.name);
                 disk.remove_file(&path).on("remove", &path)?;
@@ -107,6 +107,21 @@ impl LogFiles {
 }
 
 impl SegmentFiles {
+    /// Those of a segment of which everything has been written.
+    pub(crate) fn of(segment: &Segment) -> SegmentFiles {
+        let length = |entries: u32, entry_bytes: u32| Some(u64::from(entries) * u64::from(entry_bytes));
+        SegmentFiles {
+            base_offset: segment.base_offset,
+            log: u64::from(segment.size),
+            offset_index: length(segment.offset_index.entries().len(), offset_index::ENTRY_BYTES),
+            time_index: length(segment.time_index.entries().len(), time_index::ENTRY_BYTES),
+            transaction_index: length(
+                segment.transaction_index.entries().len(),
+                transaction_index::ENTRY_BYTES,
+            ),
+        }
+    }
+
     /// Opens the segment, which ends before `next` if another follows. Says whether its indexes can be what they should
     /// be; if not, they are empty now.
     pub(crate) fn open(

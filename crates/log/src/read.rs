@@ -3,9 +3,10 @@
 use oncelog_records::BatchView;
 use oncelog_wire::{Offset, ProducerId, Records};
 
-use crate::error::ReadError;
+use crate::error::{LogError, ReadError};
 use crate::log::{Bound, Isolation, Log};
 use crate::segment::Segment;
+use crate::transaction_index::AbortedEntry;
 
 /// What to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +73,11 @@ impl Log {
             if let Some(aborted) = &mut read.aborted
                 && part.size > 0
             {
-                *aborted = self.aborted_within(at, spec.offset, part.end_offset)?;
+                let entries = self.aborted_entries(at, spec.offset, part.end_offset)?;
+                aborted.extend(entries.iter().map(|entry| AbortedTransaction {
+                    producer_id: entry.producer_id,
+                    first_offset: entry.first_offset,
+                }));
             }
             break;
         }
@@ -165,23 +170,20 @@ impl Log {
         self.segments.get(at + 1).map_or(self.log_end_offset, |next: &Segment| next.base_offset)
     }
 
-    /// The aborted transactions with records in `from..until`. Their markers may be in any later segment.
-    fn aborted_within(
+    /// The aborted transactions with records in `from..until`, which starts in that segment. Their markers may be in any
+    /// later one.
+    pub(crate) fn aborted_entries(
         &self,
         at: usize,
         from: Offset,
         until: Offset,
-    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+    ) -> Result<Vec<AbortedEntry>, LogError> {
         let mut found = Vec::new();
         for segment in &self.segments[at..] {
             if !segment.transaction_index.collect(from, until, &mut found)? {
                 break;
             }
         }
-        let listed = found.iter().map(|entry| AbortedTransaction {
-            producer_id: entry.producer_id,
-            first_offset: entry.first_offset,
-        });
-        Ok(listed.collect())
+        Ok(found)
     }
 }

@@ -22,7 +22,7 @@ use crate::log::{Bound, Log, Marker};
 use crate::log_files::LogFiles;
 use crate::producer_state::{Place, ProducerStates};
 use crate::segment::{Segment, file_name};
-use crate::{LogConfig, journaled, partition_metadata, producer_snapshot};
+use crate::{LogConfig, journaled, partition_metadata, producer_snapshot, swap};
 
 /// More than a snapshot of ten million producers has.
 const MAX_SNAPSHOT_BYTES: u64 = 512 << 20;
@@ -55,7 +55,11 @@ impl Opening {
         match disk.list(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             entries => {
-                files = LogFiles::sort_out(&*disk, &self.directory, entries.on("list", &self.directory)?)?;
+                let mut entries = entries.on("list", &self.directory)?;
+                if swap::complete(&self.pool, &self.directory, &entries)? {
+                    entries = disk.list(&self.directory).on("list", &self.directory)?;
+                }
+                files = LogFiles::sort_out(&*disk, &self.directory, entries)?;
                 self.check_topic_id()?;
                 epochs = self.read_epochs()?;
                 if self.entries.is_some() {

@@ -24,6 +24,10 @@ pub struct Garbage {
 }
 
 impl Garbage {
+    pub(crate) fn new(disk: Arc<dyn Disk>, paths: Vec<PathBuf>) -> Garbage {
+        Garbage { disk, paths }
+    }
+
     /// Whether there is nothing to remove.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
@@ -142,7 +146,7 @@ impl Log {
                 paths.push(self.directory.join(file_name(offset, producer_snapshot::EXTENSION)));
             }
         }
-        Ok(Garbage { disk: self.pool.shared_disk(), paths })
+        Ok(Garbage::new(self.pool.shared_disk(), paths))
     }
 }
 

@@ -66,14 +66,17 @@ pub(crate) const TIME_INDEX: &str = "timeindex";
 pub(crate) const TRANSACTION_INDEX: &str = "txnindex";
 
 impl Segment {
-    /// An empty segment with all its files.
+    /// An empty segment with all its files, whose names end with `suffix` for as long as they do not count.
     pub(crate) fn create(
         pool: &Arc<FilePool>,
         directory: &Path,
         base_offset: Offset,
+        suffix: &str,
         now: Timestamp,
     ) -> Result<Segment, LogError> {
-        let file = |extension| PooledFile::new(pool, directory.join(file_name(base_offset, extension)));
+        let file = |extension: &str| {
+            PooledFile::new(pool, directory.join(file_name(base_offset, extension) + suffix))
+        };
         let offset_index = OffsetIndex::create(file(OFFSET_INDEX), base_offset)?;
         let time_index = TimeIndex::create(file(TIME_INDEX), base_offset)?;
         let transaction_index = TransactionIndex::create(file(TRANSACTION_INDEX))?;
@@ -102,7 +105,11 @@ impl Segment {
     pub(crate) fn must_roll_before(&self, batch: &BatchHeader, config: &LogConfig, now: Timestamp) -> bool {
         let batch_size = batch.size_in_bytes() as u64;
         self.size > 0 && u64::from(self.size) + batch_size > u64::from(config.segment_bytes)
-            || self.is_older_than(config.segment_ms - config.segment_jitter_ms, batch.max_timestamp(), now)
+            || self.is_older_than(
+                config.max_segment_ms() - config.segment_jitter_ms,
+                batch.max_timestamp(),
+                now,
+            )
             || self.is_index_full(config)
             || batch.last_offset().0 - self.base_offset.0 > i64::from(i32::MAX)
     }

@@ -17,25 +17,42 @@ use Isolation::ReadUncommitted;
 
 /// A disk that keeps a copy of itself from before and after each change, and from the middle of each write.
 #[derive(Clone, Debug)]
-struct Traced {
-    inner: MemoryDisk,
-    trace: Arc<Mutex<Vec<MemoryDisk>>>,
+pub struct Traced<D> {
+    pub inner: D,
+    /// Makes a copy; it is told how many there are.
+    copy: fn(&D, usize) -> D,
+    trace: Arc<Mutex<Vec<D>>>,
 }
 
 #[derive(Debug)]
-struct TracedFile {
+struct TracedFile<D> {
     inner: Arc<dyn DiskFile>,
-    disk: Traced,
+    disk: Traced<D>,
 }
 
-impl Traced {
+impl<D> Traced<D> {
+    pub fn new(inner: D, copy: fn(&D, usize) -> D) -> Traced<D> {
+        Traced { inner, copy, trace: Arc::default() }
+    }
+
     fn note<T>(&self, result: T) -> T {
-        self.trace.lock().unwrap().push(self.inner.snapshot());
+        let mut trace = self.trace.lock().unwrap();
+        let copy = (self.copy)(&self.inner, trace.len());
+        trace.push(copy);
         result
+    }
+
+    pub fn take(&self) -> Vec<D> {
+        std::mem::take(&mut *self.trace.lock().unwrap())
     }
 }
 
-impl Disk for Traced {
+/// A disk in memory, of which the copies are what is there when the process is killed.
+pub fn traced_memory() -> Traced<MemoryDisk> {
+    Traced::new(MemoryDisk::new(), |disk, _| disk.snapshot())
+}
+
+impl<D: Disk + Clone + 'static> Disk for Traced<D> {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let inner = self.note(self.inner.open(path, mode))?;
         Ok(Arc::new(TracedFile { inner, disk: self.clone() }))
@@ -61,8 +78,8 @@ impl Disk for Traced {
         self.inner.list(directory)
     }
 
-    fn sync_directory(&self, _directory: &Path) -> io::Result<()> {
-        Ok(())
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        self.note(self.inner.sync_directory(directory))
     }
 
     fn lock(&self, path: &Path) -> io::Result<DiskLock> {
@@ -70,7 +87,7 @@ impl Disk for Traced {
     }
 }
 
-impl DiskFile for TracedFile {
+impl<D: Disk + Clone + 'static> DiskFile for TracedFile<D> {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         self.inner.read_at(buffer, position)
     }
@@ -87,7 +104,7 @@ impl DiskFile for TracedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        Ok(())
+        self.disk.note(self.inner.sync())
     }
 
     fn length(&self) -> io::Result<u64> {
@@ -117,8 +134,8 @@ fn state(world: &mut World) -> State {
 }
 
 /// Opens each copy of the disk: the log has to be in one of these states. Takes the copies.
-fn check(disk: &Traced, config: &LogConfig, now: i64, allowed: &[State], step: usize) -> usize {
-    let copies = std::mem::take(&mut *disk.trace.lock().unwrap());
+fn check(disk: &Traced<MemoryDisk>, config: &LogConfig, now: i64, allowed: &[State], step: usize) -> usize {
+    let copies = disk.take();
     for (number, copy) in copies.iter().enumerate() {
         // Twice: what the recovery itself leaves is looked at as well.
         for _ in 0..2 {
@@ -160,7 +177,7 @@ fn nothing_that_was_answered_is_lost_wherever_the_process_is_killed() {
         retention_bytes: Some(1500),
         ..LogConfig::default()
     };
-    let disk = Traced { inner: MemoryDisk::new(), trace: Arc::default() };
+    let disk = traced_memory();
     let mut world = World::on(Arc::new(disk.clone()), "/data".into(), config.clone());
     let mut before = state(&mut world);
     let mut copies = check(&disk, &config, world.now, std::slice::from_ref(&before), 0);
@@ -203,7 +220,7 @@ fn nothing_that_was_answered_is_lost_wherever_the_process_is_killed() {
 #[test]
 fn a_recovery_that_is_killed_while_it_makes_indexes_anew_is_done_again() {
     for extension in ["index", "timeindex", "txnindex"] {
-        let disk = Traced { inner: MemoryDisk::new(), trace: Arc::default() };
+        let disk = traced_memory();
         let mut world = World::on(Arc::new(disk.clone()), "/data".into(), LogConfig::default());
         world.transactional(1, 0, 0);
         world.end(1, 0, MarkerKind::Abort);
@@ -212,9 +229,9 @@ fn a_recovery_that_is_killed_while_it_makes_indexes_anew_is_done_again() {
         let path = Path::new("/data/orders-0/00000000000000000000").with_extension(extension);
         let file = disk.inner.open(&path, OpenMode::Existing).unwrap();
         file.write_at(&[0; 5], file.length().unwrap()).unwrap();
-        disk.trace.lock().unwrap().clear();
+        disk.take();
         world.start();
-        let copies = std::mem::take(&mut *disk.trace.lock().unwrap());
+        let copies = disk.take();
         assert!(copies.len() > 3);
         for (at, copy) in copies.into_iter().enumerate() {
             let disk = Arc::new(copy);

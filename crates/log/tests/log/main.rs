@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod append_and_read;
+mod cleaning;
+mod compaction;
 mod crashes;
 mod damage;
 mod data_dir;

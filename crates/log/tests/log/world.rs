@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use oncelog_log::{
-    AppendError, Appended, DataDir, DataDirOptions, Disk, Durability, Isolation, Log, LogConfig, Marker,
-    MemoryDisk, Origin, Read, ReadSpec, Verification,
+    AppendError, Appended, CleaningStats, DataDir, DataDirOptions, Disk, Durability, Garbage, Isolation, Log,
+    LogConfig, Marker, MemoryDisk, OffsetMapSize, Origin, Read, ReadSpec, Verification,
 };
 use oncelog_records::{BatchBuilder, BatchView, MarkerKind, batches};
 use oncelog_wire::{Now, Offset, ProducerEpoch, ProducerId, Records, Timestamp, TopicPartition, Uuid};
@@ -87,6 +87,23 @@ impl World {
     pub fn note_start(&mut self) {
         let (data, log) = self.open.as_mut().unwrap();
         data.write_checkpoints(log.points().into_iter()).unwrap();
+    }
+
+    /// Cleans the log as far as it can be, whether that is due or not; says what has come of it.
+    pub fn clean(&mut self, map_bytes: u64) -> Option<CleaningStats> {
+        let (now, name) = (self.now().wall, partition());
+        let (data, log) = self.open.as_mut().unwrap();
+        let (cleaned, synced) = (data.cleaned_offset(&name), data.written_recovery_point(&name));
+        let dirtiness = log.dirtiness(cleaned, synced, now).unwrap()?;
+        let map = OffsetMapSize { bytes: map_bytes, load_factor: 0.9 };
+        let cleaning = log.begin_cleaning(&dirtiness, map, now).unwrap();
+        let stats = cleaning.run(&|| false, &mut |segment| {
+            let garbage = log.swap_in(segment)?;
+            garbage.map(Garbage::remove).transpose().map(|removed| removed.is_some())
+        });
+        let stats = stats.unwrap().unwrap();
+        data.note_cleaned(&name, stats.end_offset).unwrap();
+        Some(stats)
     }
 
     pub fn now(&self) -> Now {
