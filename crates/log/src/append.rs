@@ -111,6 +111,9 @@ impl Log {
 
     /// Where a write has failed and could not be undone, undoes it now.
     pub fn mend(&mut self) -> Result<(), LogError> {
+        if self.is_half_swapped {
+            return Err(LogError::Offline { path: self.directory.clone() });
+        }
         if self.is_offline {
             if let Some(active) = self.segments.last()
                 && let Err(error) = active.cut()

@@ -383,7 +383,7 @@ impl DataDir {
     fn write_cleaned(&self, cleaned: &BTreeMap<TopicPartition, Offset>) -> Result<(), LogError> {
         let path = self.root.join(CLEANER_OFFSETS);
         let lines = cleaned.iter().map(|(partition, offset)| line_of(partition, *offset));
-        replace_file_durably(self.pool.disk(), &path, &checkpoint::content(lines)).on("write", &path)
+        replace_file_durably(self.pool.disk(), &path, &checkpoint::content(lines))
     }
 
     /// Marks the directory as closed cleanly. Has to be given all logs, which have been closed.

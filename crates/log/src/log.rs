@@ -47,6 +47,8 @@ pub struct Log {
     pub(crate) directory_changes: u32,
     /// Whether a write has failed in a way that could not be undone.
     pub(crate) is_offline: bool,
+    /// Whether the files of a segment have been replaced in part; the next start does the rest.
+    pub(crate) is_half_swapped: bool,
 }
 
 /// An offset, and where its batch starts where that is known.

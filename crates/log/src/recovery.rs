@@ -97,6 +97,7 @@ impl Opening {
                 None => has_segments && !self.is_clean,
             }),
             is_offline: false,
+            is_half_swapped: false,
         };
         let mut scanned = log.open_segments(&files, self.is_clean, now.wall)?;
         if self.entries.is_none() {

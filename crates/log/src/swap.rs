@@ -73,7 +73,7 @@ impl Log {
                 Ok(Some(Garbage::new(self.pool.shared_disk(), paths)))
             }
             Err(error) => {
-                self.is_offline = true;
+                (self.is_offline, self.is_half_swapped) = (true, true);
                 Err(error)
             }
         }
