@@ -54,6 +54,9 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is looked whether logs need care at the latest: retention, checkpoints, producers that expired.
 const MAINTENANCE_PERIOD: Duration = Duration::from_secs(5);
 
+/// Where `log.cleaner.backoff.ms` is 0.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
+
 /// A running broker. Dropping it stops it.
 pub struct Broker {
     addresses: Vec<SocketAddr>,
@@ -78,7 +81,9 @@ impl Broker {
         let (disk, directory) = storage(&config, &broker_config);
         let clock = Clock::start();
         let limits = limits(&broker_config, most_files);
-        let maintenance_period = MAINTENANCE_PERIOD.min(broker_config.log_retention_check_interval);
+        let maintenance_period = MAINTENANCE_PERIOD
+            .min(broker_config.log_retention_check_interval)
+            .min(broker_config.log_cleaner_backoff.max(SHORTEST_PERIOD));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("oncelog")
@@ -171,6 +176,7 @@ impl Broker {
         });
         runtime.shutdown_timeout(DRAIN_PATIENCE);
         drop(self.syncs.take());
+        self.shared.node.stop_cleaning();
         drop(self.maintenance.take());
         if self.shared.node.has_failed() {
             tracing::error!("the data is left as it is; the next start recovers it");
@@ -355,8 +361,10 @@ impl Maintenance {
     ) -> std::io::Result<Maintenance> {
         let (hurry, hurried) = mpsc::channel();
         let thread = std::thread::Builder::new().name("oncelog-maintain".into()).spawn(move || {
-            while let Ok(true) | Err(mpsc::RecvTimeoutError::Timeout) = hurried.recv_timeout(period) {
-                shared.node.maintain(shared.clock.now());
+            let mut wait = period;
+            while let Ok(true) | Err(mpsc::RecvTimeoutError::Timeout) = hurried.recv_timeout(wait) {
+                let has_more = shared.node.maintain(shared.clock.now());
+                wait = if has_more { Duration::ZERO } else { period };
                 // Where answers wait for syncs, the thread that syncs sees to it that they are given.
                 if shared.node.has_failed() && shared.node.sync_signal().is_none() {
                     let _ = (stopping.send(true), failed.send(true));

@@ -4,6 +4,7 @@
 //! it, and carries out the effects. Where an append fails the machine is dropped and its log replayed: the
 //! recovery path is the error path.
 
+pub(crate) mod cleaning;
 pub(crate) mod deadline;
 pub(crate) mod groups;
 pub(crate) mod internal_log;

@@ -30,6 +30,7 @@ use oncelog_wire::{ErrorCode, Now, Str, TopicPartition, Uuid};
 use parking_lot::Mutex;
 
 use crate::fetch_session::FetchSessions;
+use crate::host::cleaning::Cleaner;
 use crate::host::groups::Groups;
 use crate::host::maintenance::Schedule;
 use crate::host::metadata::Metadata;
@@ -82,6 +83,7 @@ pub struct Node {
     /// The deadline that the shell was last told, in nanoseconds.
     armed: AtomicU64,
     pub(crate) schedule: Mutex<Schedule>,
+    pub(crate) cleaner: Cleaner,
 }
 
 impl Node {
@@ -111,6 +113,7 @@ impl Node {
                 options.config.max_incremental_fetch_session_cache_slots.max(0) as usize,
             ),
             schedule: Mutex::new(Schedule::new(&options.config, now)),
+            cleaner: Cleaner::default(),
             config: options.config,
             topics,
             metadata,
@@ -158,9 +161,15 @@ impl Node {
         }
     }
 
-    /// Looks after the logs: retention, producers that expired, checkpoints. Waits for the disk.
-    pub fn maintain(&self, now: Now) {
-        host::maintenance::run(self, now);
+    /// Looks after the logs: retention, producers that expired, checkpoints, compaction. Waits for the disk. Says whether
+    /// there is more to do at once.
+    pub fn maintain(&self, now: Now) -> bool {
+        host::maintenance::run(self, now)
+    }
+
+    /// Has [`Node::maintain`] come to its end soon, for good: a log that is being cleaned stays as it is.
+    pub fn stop_cleaning(&self) {
+        self.cleaner.cancel();
     }
 
     /// Closes the logs so that the next start has nothing to recover. No request may come after.

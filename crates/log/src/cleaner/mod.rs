@@ -115,6 +115,15 @@ impl From<LogError> for Stop {
 }
 
 impl Log {
+    /// Whether a segment could be cleaned, but for the recovery point, which may move up to the high watermark.
+    pub fn has_unsynced_segment_to_clean(&self) -> bool {
+        let closed = self.segments.len().saturating_sub(1);
+        let unsynced = self.segment_of(self.recovery_point);
+        self.config.is_compacting
+            && unsynced < closed
+            && self.segments[unsynced + 1].base_offset <= self.high_watermark
+    }
+
     /// How much there is to clean, where the log is one to be compacted. It is clean below `cleaned`, and the recovery
     /// point on disk is `synced`.
     pub fn dirtiness(
@@ -232,11 +241,11 @@ impl Cleaning {
         mut self,
         is_cancelled: &dyn Fn() -> bool,
         swap_in: &mut dyn FnMut(CleanedSegment) -> Result<bool, LogError>,
-    ) -> Result<Option<CleaningStats>, ReadError> {
+    ) -> Result<Option<CleaningStats>, LogError> {
         match self.try_run(is_cancelled, swap_in) {
             Ok(stats) => Ok(Some(stats)),
             Err(Stop::Cancelled) => Ok(None),
-            Err(Stop::Failed(error)) => Err(error),
+            Err(Stop::Failed(error)) => Err(into_log_error(error)),
         }
     }
 

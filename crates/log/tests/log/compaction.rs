@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use oncelog_log::{
-    Dirtiness, Disk, FileDisk, Garbage, Isolation, Log, LogConfig, OffsetMapSize, OffsetQuery, OpenMode,
-    ReadError, Verification,
+    CleaningStats, Dirtiness, Disk, FileDisk, Garbage, Isolation, Log, LogConfig, LogError, OffsetMapSize,
+    OffsetQuery, OpenMode, Verification,
 };
 use oncelog_records::{BatchBuilder, MarkerKind, batches};
 use oncelog_wire::{Offset, ProducerEpoch, ProducerId, Records, Timestamp};
@@ -317,7 +317,7 @@ fn what_does_not_fit_into_the_map_is_cleaned_the_next_time() {
 fn clean_while(
     world: &mut World,
     mut meanwhile: impl FnMut(&mut Log),
-) -> Result<Option<oncelog_log::CleaningStats>, ReadError> {
+) -> Result<Option<CleaningStats>, LogError> {
     let dirtiness = dirtiness(world).unwrap();
     let now = world.now().wall;
     let log = world.log();

@@ -6,6 +6,7 @@ use oncelog_coordinator::metadata::config::BrokerConfig;
 use oncelog_log::{Log, LogError};
 use oncelog_wire::Now;
 
+use super::cleaning;
 use crate::Node;
 use crate::partition::Partition;
 
@@ -17,20 +18,24 @@ const CHECKPOINT_BYTES: u64 = 64 << 20;
 pub(crate) struct Schedule {
     retention: Duration,
     checkpoint: Duration,
+    cleaning: Duration,
 }
 
 impl Schedule {
-    /// As Kafka does it: not right after the start.
+    /// As Kafka does it: all but cleaning not right after the start.
     pub(crate) fn new(config: &BrokerConfig, now: Now) -> Schedule {
         Schedule {
             retention: now.monotonic + config.log_initial_task_delay,
             checkpoint: now.monotonic + config.log_flush_offset_checkpoint_interval,
+            cleaning: now.monotonic,
         }
     }
 }
 
-/// Retention, expiry of producers, and checkpoints, log by log, as far as they are due.
-pub(crate) fn run(node: &Node, now: Now) {
+/// Retention, expiry of producers, and checkpoints, log by log, and the cleaning of one log, as far as they are due. Says
+/// whether there is more to clean.
+pub(crate) fn run(node: &Node, now: Now) -> bool {
+    let config = node.metadata.cluster().broker_config();
     let mut schedule = node.schedule.lock();
     let is_due = |due: &mut Duration, period: Duration| {
         let is_due = now.monotonic >= *due;
@@ -42,22 +47,43 @@ pub(crate) fn run(node: &Node, now: Now) {
     let is_retention_due = is_due(&mut schedule.retention, node.config.log_retention_check_interval);
     let is_checkpoint_due =
         is_due(&mut schedule.checkpoint, node.config.log_flush_offset_checkpoint_interval);
-    let is_full_pass = is_checkpoint_due || node.wants_maintenance();
+    let is_cleaning_due = is_due(&mut schedule.cleaning, config.log_cleaner_backoff);
+    let scope = match (is_checkpoint_due || node.wants_maintenance(), is_cleaning_due) {
+        (true, _) => Scope::All,
+        (false, true) => Scope::Cleanable,
+        (false, false) => Scope::Large,
+    };
     let retention = is_retention_due.then_some(now);
     // Each failure has been logged.
-    let _ = pass(node, is_full_pass, retention);
+    let _ = pass(node, scope, retention);
+    drop(schedule);
+    let has_cleaned = is_cleaning_due && cleaning::clean_dirtiest(node, &config, now);
+    if has_cleaned {
+        node.schedule.lock().cleaning = now.monotonic;
+    }
+    has_cleaned
+}
+
+/// Which logs are brought to the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// Those with many new bytes.
+    Large,
+    /// Those as well that have segments to be cleaned, if they were.
+    Cleanable,
+    /// Those with any news.
+    All,
 }
 
 /// Makes room in a journal that is full, by checkpoints of all logs.
 pub(crate) fn make_room(node: &Node) -> Result<(), LogError> {
     // Whoever is at it already may have made room meanwhile.
     let _schedule = node.schedule.lock();
-    if node.wants_maintenance() { pass(node, true, None) } else { Ok(()) }
+    if node.wants_maintenance() { pass(node, Scope::All, None) } else { Ok(()) }
 }
 
-/// Looks after each log in turn: by retention where that is due, and by a checkpoint where enough has been written, or,
-/// with a full pass, anything.
-fn pass(node: &Node, is_full_pass: bool, retention: Option<Now>) -> Result<(), LogError> {
+/// Looks after each log in turn: by retention where that is due, and by a checkpoint where it is one of `scope`.
+fn pass(node: &Node, scope: Scope, retention: Option<Now>) -> Result<(), LogError> {
     node.data.begin_checkpoints();
     let covered = node.syncs.as_ref().map(|syncs| syncs.journal().synced());
     let mut points = Vec::new();
@@ -71,7 +97,7 @@ fn pass(node: &Node, is_full_pass: bool, retention: Option<Now>) -> Result<(), L
     node.for_each_partition(|partition| {
         let maintained = retention.map_or(Ok(false), |now| node.data.insist(|| maintain(partition, now)));
         let checkpointed = match may_checkpoint {
-            true => node.data.insist(|| checkpoint(partition, is_full_pass)),
+            true => node.data.insist(|| checkpoint(partition, scope)),
             false => Ok(false),
         };
         for moved in [maintained, checkpointed] {
@@ -97,7 +123,7 @@ fn pass(node: &Node, is_full_pass: bool, retention: Option<Now>) -> Result<(), L
     }
     match (&failure, &node.syncs) {
         (Some(error), _) if !error.may_pass() => node.fail(),
-        (None, Some(syncs)) if is_full_pass => syncs.journal().release(covered.unwrap_or(0)),
+        (None, Some(syncs)) if scope == Scope::All => syncs.journal().release(covered.unwrap_or(0)),
         _ => {}
     }
     failure.map_or(Ok(()), Err)
@@ -136,12 +162,13 @@ fn maintain(partition: &Partition, now: Now) -> Result<bool, LogError> {
 }
 
 /// Brings a log to the device if that is due; says whether its recovery point moved.
-fn checkpoint(partition: &Partition, is_full_pass: bool) -> Result<bool, LogError> {
+fn checkpoint(partition: &Partition, scope: Scope) -> Result<bool, LogError> {
     // Where that does not work yet, readers go on, and it is tried again.
     let _ = partition.lock().log.mend();
-    finish_checkpoint(partition, |log| match is_full_pass {
-        true => log.recovery_point() < log.high_watermark(),
-        false => log.bytes_since_checkpoint() >= CHECKPOINT_BYTES,
+    finish_checkpoint(partition, |log| {
+        log.bytes_since_checkpoint() >= CHECKPOINT_BYTES
+            || scope != Scope::Large && log.has_unsynced_segment_to_clean()
+            || scope == Scope::All && log.recovery_point() < log.high_watermark()
     })
 }
 

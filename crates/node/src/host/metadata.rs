@@ -333,6 +333,11 @@ fn log_config(topic: &TopicConfig, producer_id_expiration: Duration, segment_jit
         is_deleting: topic.cleanup_policy.delete,
         retention_bytes: topic.retention_bytes,
         retention_ms: topic.retention.map(millis),
+        is_compacting: topic.cleanup_policy.compact,
+        min_cleanable_dirty_ratio: topic.min_cleanable_dirty_ratio,
+        min_compaction_lag_ms: millis(topic.min_compaction_lag),
+        max_compaction_lag_ms: millis(topic.max_compaction_lag),
+        delete_retention_ms: millis(topic.delete_retention),
         producer_id_expiration_ms: millis(producer_id_expiration),
     }
 }

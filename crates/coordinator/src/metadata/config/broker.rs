@@ -152,6 +152,10 @@ settings! {
 
         pub log_initial_task_delay: Duration = "log.initial.task.delay.ms", millis;
         pub log_retention_check_interval: Duration = "log.retention.check.interval.ms", millis;
+        pub log_cleaner_enable: bool = "log.cleaner.enable", flag;
+        pub log_cleaner_backoff: Duration = "log.cleaner.backoff.ms", millis;
+        pub log_cleaner_dedupe_buffer_size: i64 = "log.cleaner.dedupe.buffer.size", number;
+        pub log_cleaner_io_buffer_load_factor: f64 = "log.cleaner.io.buffer.load.factor", number;
         pub log_flush_offset_checkpoint_interval: Duration = "log.flush.offset.checkpoint.interval.ms", millis;
         pub metadata_log_segment_bytes: i32 = "metadata.log.segment.bytes", number;
         pub unstable_api_versions_enable: bool = "unstable.api.versions.enable", flag;

@@ -34,11 +34,15 @@ settings! {
     pub struct TopicConfig {
         pub cleanup_policy: CleanupPolicy = "cleanup.policy", cleanup_policy;
         pub compression_type: CompressionType = "compression.type", compression_type;
+        pub delete_retention: Duration = "delete.retention.ms", millis;
         pub index_interval_bytes: i32 = "index.interval.bytes", number;
+        pub max_compaction_lag: Duration = "max.compaction.lag.ms", millis;
         pub max_message_bytes: i32 = "max.message.bytes", number;
         pub message_timestamp_after_max_ms: i64 = "message.timestamp.after.max.ms", number;
         pub message_timestamp_before_max_ms: i64 = "message.timestamp.before.max.ms", number;
         pub message_timestamp_type: TimestampType = "message.timestamp.type", timestamp_type;
+        pub min_cleanable_dirty_ratio: f64 = "min.cleanable.dirty.ratio", number;
+        pub min_compaction_lag: Duration = "min.compaction.lag.ms", millis;
         pub retention_bytes: Option<u64> = "retention.bytes", number_or_unlimited;
         pub retention: Option<Duration> = "retention.ms", millis_or_never;
         pub segment_bytes: i32 = "segment.bytes", number;
