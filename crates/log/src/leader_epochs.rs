@@ -11,7 +11,7 @@ use crate::error::{IoContext, LogError};
 pub(crate) const FILE_NAME: &str = "leader-epoch-checkpoint";
 
 /// The epochs of one log, oldest first; both numbers grow from entry to entry.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LeaderEpochs(Vec<EpochStart>);
 
 /// An epoch and the first offset that was, or could have been, written in it.

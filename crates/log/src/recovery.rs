@@ -71,6 +71,7 @@ impl Opening {
             // All below the recovery point has been deleted, if there was any. Its offsets must not come again.
             self.log_start_offset = self.log_start_offset.max(self.recovery_point);
         }
+        let noted = epochs.clone();
         let recovery_point = self.recovery_point;
         let has_segments = !files.segments.is_empty();
         let mut log = Log {
@@ -102,14 +103,14 @@ impl Opening {
         let mut scanned = log.open_segments(&files, self.is_clean, now.wall)?;
         if self.entries.is_none() {
             log.settle_start(&mut scanned)?;
-            log.settle_epochs(scanned.is_cut)?;
+            log.settle_epochs(scanned.is_cut, &noted)?;
         }
         log.load_producers(scanned.indexed_from.unwrap_or(log.log_end_offset), self.entries.is_some())?;
         log.keep_indexes(scanned.indexed_from)?;
         if let Some(entries) = &self.entries {
             scanned.is_cut |= log.replay_journal(entries, recovery_point, cut, now.wall)?;
             log.settle_start(&mut scanned)?;
-            log.settle_epochs(scanned.is_cut)?;
+            log.settle_epochs(scanned.is_cut, &noted)?;
         }
         log.producers.expire(now.wall, log.config.producer_id_expiration_ms);
         log.publish(log.log_end_offset);
@@ -326,19 +327,21 @@ impl Log {
         Ok(())
     }
 
-    /// Drops the epochs of what is gone, and starts a new one where the log has become shorter.
-    fn settle_epochs(&mut self, is_cut: bool) -> Result<(), LogError> {
-        let mut is_news = self.epochs.truncate_end(self.log_end_offset.next());
+    /// Drops the epochs of what is gone, and starts a new one where the log has become shorter. An epoch that was `noted` stays
+    /// used up: a recovery that was killed after it had cut the log leaves no other trace of that.
+    fn settle_epochs(&mut self, is_cut: bool, noted: &LeaderEpochs) -> Result<(), LogError> {
+        self.epochs.truncate_end(self.log_end_offset.next());
         let latest = self.epochs.latest();
-        self.leader_epoch = latest.map_or(LeaderEpoch(0), |latest| latest.epoch);
-        if is_cut {
-            self.leader_epoch = self.leader_epoch.next();
-            is_news |= self.epochs.assign(self.leader_epoch, self.log_end_offset);
-        } else if latest.is_none() {
-            is_news |= self.epochs.assign(self.leader_epoch, self.log_start_offset);
+        let known = latest.into_iter().chain(noted.latest()).map(|start| start.epoch);
+        let newest = known.max().unwrap_or(LeaderEpoch(0));
+        self.leader_epoch = if is_cut { newest.next() } else { newest };
+        if latest.is_none_or(|latest| latest.epoch < self.leader_epoch) {
+            let is_first = latest.is_none() && !is_cut;
+            let start_offset = if is_first { self.log_start_offset } else { self.log_end_offset };
+            self.epochs.assign(self.leader_epoch, start_offset);
         }
-        is_news |= self.epochs.truncate_start(self.log_start_offset);
-        match is_news && !self.segments.is_empty() {
+        self.epochs.truncate_start(self.log_start_offset);
+        match self.epochs != *noted && !self.segments.is_empty() {
             true => self.write_epochs(),
             false => Ok(()),
         }

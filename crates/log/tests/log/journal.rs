@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use oncelog_log::*;
 use oncelog_records::{BatchBuilder, BatchView, MarkerKind, batches};
-use oncelog_wire::{Now, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition, Uuid};
+use oncelog_wire::{LeaderEpoch, Now, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition, Uuid};
 use proptest::prelude::*;
 
 use crate::lossy::{Dice, LossyDisk};
@@ -528,4 +528,24 @@ fn a_log_does_not_inherit_the_recovery_point_of_one_that_was_deleted_during_a_ch
     }
     let log = data.open_log(&name, successor, config(), NOW).unwrap();
     assert_eq!(log.log_end_offset(), Offset(1), "what was acknowledged of the successor is there");
+}
+
+/// Or else batches would be written in an epoch that contradicts the file, which the next recovery takes for damage.
+#[test]
+fn a_recovery_that_is_killed_leaves_the_epoch_that_it_began_to_the_next() {
+    let mut world = World::new();
+    world.take(Step::Append { log: 0, producer: 1, in_txn: false, bytes: 10 });
+    world.sync();
+    world.take(Step::Append { log: 0, producer: 1, in_txn: false, bytes: 10 });
+    // Killed with a batch in the page cache that is in no frame, and then while it recovers.
+    drop(world.open.take());
+    let (_, logs) = recover(&world.disk, world.durability);
+    assert_eq!((logs[0].log_end_offset(), logs[0].leader_epoch()), (Offset(1), LeaderEpoch(1)));
+    drop(logs);
+    world.durability = Durability::Os;
+    world.start();
+    world.take(Step::Append { log: 0, producer: 1, in_txn: false, bytes: 10 });
+    world.take(Step::Kill);
+    assert_eq!(world.history.len(), 2, "what was acknowledged is there");
+    assert_eq!(world.logs()[0].leader_epoch(), LeaderEpoch(1));
 }
