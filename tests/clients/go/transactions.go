@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -246,7 +247,8 @@ func transactionsSurvive(ctx context.Context, b *broker) {
 	b.start()
 	address := b.address()
 	topic, abandonedID := createTopic(ctx, address, "survives", 2), unique("abandoned")
-	producer := transactional(address, unique("goes-on"))
+	id := unique("goes-on")
+	producer := transactional(address, id)
 	defer producer.Close()
 	must(producer.BeginTransaction())
 	send(ctx, producer, topic, 0, "before")
@@ -256,8 +258,17 @@ func transactionsSurvive(ctx context.Context, b *broker) {
 	send(ctx, producer, topic, 1, "one half")
 	b.kill()
 	b.start()
-	equal("still open", readCommitted(ctx, address, topic, 1), nil)
+	equal("not committed", readCommitted(ctx, address, topic, 1), nil)
 	equal("committed before", readCommitted(ctx, address, topic, 0), []string{"before"})
+	if os.Getenv("DURABILITY") == "fsync" {
+		equal("aborted by the start", stableOffset(ctx, address, topic, 0), highWatermark(ctx, address, topic, 0))
+		equal("aborted by the start", stableOffset(ctx, address, topic, 1), highWatermark(ctx, address, topic, 1))
+		assertFenced("going on", trySend(ctx, producer, topic, 1, "other half"))
+		producer = transactional(address, id)
+		defer producer.Close()
+		must(producer.BeginTransaction())
+		send(ctx, producer, topic, 1, "one half")
+	}
 	send(ctx, producer, topic, 1, "other half")
 	must(producer.EndTransaction(ctx, kgo.TryCommit))
 	settle()

@@ -51,6 +51,11 @@ public final class Context implements AutoCloseable {
         return target.apacheKafka();
     }
 
+    /** Whether a broker that was killed aborts the transactions that were open, and fences their producers. */
+    public boolean abortsOpenAfterKill() {
+        return "fsync".equals(System.getenv("DURABILITY"));
+    }
+
     /** Starts a broker for this scenario alone and makes it the one its clients use. */
     public Broker startBroker() throws IOException, InterruptedException {
         Broker broker = open(Broker.start(target.binary(), target.directory().resolve(unique("broker"))));

@@ -295,7 +295,8 @@ public final class TransactionScenarios {
         Broker broker = context.startBroker();
         List<TopicPartition> partitions = context.topic("orders", 3);
         KafkaProducer<String, String> done = context.transactional(context.unique("done"));
-        KafkaProducer<String, String> open = context.transactional(context.unique("open"));
+        String openId = context.unique("open");
+        KafkaProducer<String, String> open = context.transactional(openId);
         open.beginTransaction();
         for (TopicPartition partition : partitions) {
             send(open, partition, "open-1").get();
@@ -307,6 +308,10 @@ public final class TransactionScenarios {
         commit(done);
         broker.kill();
         broker.start();
+        if (context.abortsOpenAfterKill()) {
+            openIsAborted(context, partitions, open, openId);
+            return;
+        }
         for (TopicPartition partition : partitions) {
             Check.equal("held back after the restart", List.of(), context.committed(List.of(partition)).values());
             send(open, partition, "open-2").get();
@@ -325,6 +330,26 @@ public final class TransactionScenarios {
                 Check.equal("last stable offset of " + partition, 7L, contents.end(partition));
             }
         });
+    }
+
+    /** The transaction that was open is over, its producer finds itself fenced, and its successor goes on. */
+    private static void openIsAborted(Context context, List<TopicPartition> partitions, KafkaProducer<String, String> open, String openId)
+        throws Exception {
+        Contents atOnce = context.committed(partitions);
+        for (TopicPartition partition : partitions) {
+            Check.equal("read_committed sees of " + partition, List.of("done-1"), atOnce.values(partition));
+            Check.equal("last stable offset of " + partition, 4L, atOnce.end(partition));
+        }
+        Check.fails("going on", () -> {
+            send(open, partitions.get(0), "open-2").get();
+            open.commitTransaction();
+        }, InvalidProducerEpochException.class, ProducerFencedException.class);
+        KafkaProducer<String, String> successor = context.transactional(openId);
+        successor.beginTransaction();
+        send(successor, partitions.get(0), "open-3").get();
+        commit(successor);
+        context.promised(() -> Check.equal("read_committed sees", List.of("done-1", "open-3"),
+            context.committed(partitions).values(partitions.get(0))));
     }
 
     /**
@@ -350,12 +375,17 @@ public final class TransactionScenarios {
             broker.kill();
             hold.release();
             broker.start();
-            commit.get(60, TimeUnit.SECONDS);
+            if (answered || !context.abortsOpenAfterKill()) {
+                commit.get(60, TimeUnit.SECONDS);
+            } else {
+                Check.fails("a commit of what was aborted", () -> commit.get(60, TimeUnit.SECONDS), ProducerFencedException.class);
+            }
         }
+        List<Boolean> kept = cases.stream().filter(answered -> answered || !context.abortsOpenAfterKill()).toList();
         context.promised(() -> {
             Contents contents = context.committed(partitions);
             for (TopicPartition partition : partitions) {
-                Check.equal("read_committed sees", cases.stream().map(answered -> "answered-" + answered).toList(), contents.values(partition));
+                Check.equal("read_committed sees", kept.stream().map(answered -> "answered-" + answered).toList(), contents.values(partition));
                 Check.equal("last stable offset", 2L * cases.size(), contents.end(partition));
             }
         });
