@@ -5,9 +5,10 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// A running `oncelog serve` on a data directory of its own, which it keeps, like its port, across restarts.
@@ -19,6 +20,7 @@ pub struct BrokerProcess {
 
 /// Where a broker runs and what it is given.
 struct Place {
+    program: PathBuf,
     directory: TempDir,
     data: PathBuf,
     arguments: Vec<String>,
@@ -37,9 +39,19 @@ impl BrokerProcess {
         let data = data.map_or_else(|| directory.path().join("data"), Path::to_owned);
         let arguments = arguments.iter().map(ToString::to_string).collect();
         let environment = environment.iter().map(|(name, value)| (name.to_string(), value.into())).collect();
-        let place = Place { directory, data, arguments, environment };
-        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (child, port) = spawn(&place, any_port);
+        BrokerProcess::at(Place { program: binary().clone(), directory, data, arguments, environment })
+    }
+
+    /// The same, of a given program and in a directory that was made for it.
+    pub fn start_in(program: PathBuf, directory: TempDir, arguments: &[&str]) -> BrokerProcess {
+        let data = directory.path().join("data");
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        BrokerProcess::at(Place { program, directory, data, arguments, environment: Vec::new() })
+    }
+
+    fn at(place: Place) -> BrokerProcess {
+        let mut child = spawn(&place, SocketAddr::from(([127, 0, 0, 1], 0)));
+        let port = await_ready(&mut child, &place);
         BrokerProcess { child, place, address: SocketAddr::from(([127, 0, 0, 1], port)) }
     }
 
@@ -76,7 +88,34 @@ impl BrokerProcess {
 
     /// Starts it again on its port and its data.
     pub fn start_again(&mut self) {
-        (self.child, _) = spawn(&self.place, self.address);
+        self.begin_to_start();
+        await_ready(&mut self.child, &self.place);
+    }
+
+    /// The same, without waiting until it is ready.
+    pub fn begin_to_start(&mut self) {
+        self.child = spawn(&self.place, self.address);
+    }
+
+    /// What it is started with from now on.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.place.arguments = arguments.iter().map(ToString::to_string).collect();
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self::signal(&self.child, signal);
+    }
+
+    /// Waits for its end, which something else has brought about.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("the broker can be waited for")
+    }
+
+    /// Keeps its directory for somebody to look into, the log included, and says where that is.
+    pub fn keep(&mut self) -> PathBuf {
+        self.place.directory.disable_cleanup(true);
+        self.place.directory.path().to_owned()
     }
 }
 
@@ -87,16 +126,22 @@ impl Drop for BrokerProcess {
     }
 }
 
-/// Starts the process and waits until it is ready; says on which port.
-fn spawn(place: &Place, address: SocketAddr) -> (Child, u16) {
-    let Place { directory, data, arguments, environment } = place;
+/// Sends a signal to a child that was not waited for yet.
+pub fn signal(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has a process id");
+    kill_process(pid, signal).expect("the process is there until it is waited for");
+}
+
+/// Starts the process.
+fn spawn(place: &Place, address: SocketAddr) -> Child {
+    let Place { program, directory, data, arguments, environment } = place;
     let place = |name: &str| directory.path().join(name);
     let log = File::options()
         .create(true)
         .append(true)
         .open(place("stderr"))
         .expect("the directory can be written");
-    let mut child = Command::new(binary())
+    Command::new(program)
         .args(["serve", "--listen", &address.to_string()])
         .arg("--data-dir")
         .arg(data)
@@ -107,7 +152,12 @@ fn spawn(place: &Place, address: SocketAddr) -> (Child, u16) {
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
-        .expect("the binary can be started");
+        .expect("the binary can be started")
+}
+
+/// Waits until the process is ready; says on which port.
+fn await_ready(child: &mut Child, place: &Place) -> u16 {
+    let place = |name: &str| place.directory.path().join(name);
     let mut output = BufReader::new(child.stdout.take().expect("its output is a pipe"));
     let mut line = String::new();
     while !line.contains("ready") {
@@ -119,7 +169,7 @@ fn spawn(place: &Place, address: SocketAddr) -> (Child, u16) {
     }
     std::thread::spawn(move || output.read_to_end(&mut Vec::new()));
     let port = std::fs::read_to_string(place("port")).expect("a ready broker has written its port");
-    (child, port.trim().parse().expect("the port file holds a port"))
+    port.trim().parse().expect("the port file holds a port")
 }
 
 /// The program to test: `ONCELOG_BIN`, or the workspace's own, built here in the way the tests themselves were.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ pub struct Proxy {
 struct Shared {
     broker: OnceLock<SocketAddr>,
     armed: Mutex<Vec<Armed>>,
+    /// The clients' ends of the connections there are, by number.
+    open: Mutex<HashMap<u64, TcpStream>>,
+    connections: AtomicU64,
 }
 
 struct Armed {
@@ -61,7 +65,7 @@ impl Proxy {
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let shared = of_threads.clone();
-                std::thread::spawn(move || serve(client, &shared));
+                std::thread::spawn(move || connect(client, &shared));
             }
         });
         Proxy { address, shared }
@@ -83,10 +87,26 @@ impl Proxy {
         armed.push(Armed { api, fault, passing });
     }
 
+    /// Cuts all connections.
+    pub fn cut_all(&self) {
+        for client in self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            let _ = client.shutdown(Shutdown::Both);
+        }
+    }
+
     /// How many faults have not struck yet.
     pub fn armed(&self) -> usize {
         self.shared.armed.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
+}
+
+/// Serves a connection, which can be cut as long as that takes.
+fn connect(client: TcpStream, shared: &Shared) {
+    let number = shared.connections.fetch_add(1, Ordering::Relaxed);
+    let Ok(end) = client.try_clone() else { return };
+    shared.open.lock().unwrap_or_else(PoisonError::into_inner).insert(number, end);
+    serve(client, shared);
+    shared.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
 }
 
 /// Pumps requests one way here and answers the other way in a second thread, until either side ends.
