@@ -110,15 +110,24 @@ export async function transactionsSurviveKill9(broker) {
   await broker.start();
   const address = broker.address;
   const topic = await createTopic(address, 'survives', 2);
-  const client = await transactional(address, unique('goes-on'));
+  const id = unique('goes-on');
+  let client = await transactional(address, id);
   const first = await client.transaction();
   await first.send({ topic, messages: messages(['before']) });
   await first.commit();
   const abandoned = unique('abandoned');
   await leaveOpen(address, topic, abandoned, 60_000);
-  const second = await client.transaction();
+  let second = await client.transaction();
   await second.send({ topic, messages: messages(['one half'], 1) });
   await broker.restart();
+  if (process.env.DURABILITY === 'fsync') {
+    const error = await errorOf(second.send({ topic, messages: messages(['other half'], 1) }));
+    assert.ok(['INVALID_PRODUCER_EPOCH', 'PRODUCER_FENCED'].includes(error.type ?? error.cause?.type), `${error}`);
+    await client.disconnect();
+    client = await transactional(address, id);
+    second = await client.transaction();
+    await second.send({ topic, messages: messages(['one half'], 1) });
+  }
   await second.send({ topic, messages: messages(['other half'], 1) });
   await second.commit();
   const heir = await transactional(address, abandoned);
