@@ -13,6 +13,7 @@ mod directories;
 mod failing_disk;
 mod fetching;
 mod frames;
+mod fsync;
 mod groups;
 mod process;
 mod reading;
