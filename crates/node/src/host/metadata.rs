@@ -22,7 +22,7 @@ use super::internal_log::{self, Unreadable};
 use crate::Node;
 use crate::partition::Partition;
 use crate::random::Random;
-use crate::topics::{CLUSTER_METADATA, CLUSTER_METADATA_ID, Topic, Topics};
+use crate::topics::{CLUSTER_METADATA, CLUSTER_METADATA_ID, Topic, Topics, is_internal};
 
 /// The metadata machine and its log.
 pub(crate) struct Metadata {
@@ -167,7 +167,7 @@ impl Opener<'_> {
         indexes: Range<i32>,
         config: &TopicConfig,
     ) -> Result<Vec<Arc<Partition>>, LogError> {
-        let shared = Arc::new(log_config(config, self.producer_id_expiration, 0));
+        let shared = Arc::new(log_config(name, config, self.producer_id_expiration, 0));
         let open = |index| {
             let config = match jitter(config, self.random) {
                 0 => shared.clone(),
@@ -257,7 +257,8 @@ fn set_config(node: &Node, cluster: &Cluster, topic: &Topic) {
     let config = cluster.topic_config(&topic.name);
     let producer_id_expiration = cluster.broker_config().producer_id_expiration;
     for partition in topic.partitions().iter() {
-        let log_config = log_config(&config, producer_id_expiration, jitter(&config, &node.random));
+        let jitter = jitter(&config, &node.random);
+        let log_config = log_config(&topic.name, &config, producer_id_expiration, jitter);
         partition.lock().log.set_config(Arc::new(log_config));
     }
     topic.set_config(Arc::new(config));
@@ -322,8 +323,19 @@ fn jitter(config: &TopicConfig, random: &Random) -> i64 {
     }
 }
 
+/// Tombstones, and markers whose transactions have been cleaned, stay that long in the logs of the coordinators, who need
+/// neither: they read a log at once. It is for tools that follow such a log. With Kafka's day the markers of a day's
+/// transactions would be there at each start.
+const INTERNAL_DELETE_RETENTION: Duration = Duration::from_secs(60);
+
 /// The settings of a topic that concern its logs.
-fn log_config(topic: &TopicConfig, producer_id_expiration: Duration, segment_jitter_ms: i64) -> LogConfig {
+fn log_config(
+    name: &str,
+    topic: &TopicConfig,
+    producer_id_expiration: Duration,
+    segment_jitter_ms: i64,
+) -> LogConfig {
+    let most = if is_internal(name) { INTERNAL_DELETE_RETENTION } else { Duration::MAX };
     LogConfig {
         segment_bytes: topic.segment_bytes as u32,
         segment_ms: millis(topic.segment_age),
@@ -337,7 +349,7 @@ fn log_config(topic: &TopicConfig, producer_id_expiration: Duration, segment_jit
         min_cleanable_dirty_ratio: topic.min_cleanable_dirty_ratio,
         min_compaction_lag_ms: millis(topic.min_compaction_lag),
         max_compaction_lag_ms: millis(topic.max_compaction_lag),
-        delete_retention_ms: millis(topic.delete_retention),
+        delete_retention_ms: millis(topic.delete_retention.min(most)),
         producer_id_expiration_ms: millis(producer_id_expiration),
     }
 }

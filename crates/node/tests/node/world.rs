@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use oncelog_log::{Disk, Durability, FileDisk, MemoryDisk};
+use oncelog_inspect::{Event, Finding, Severity};
+use oncelog_log::{Disk, Durability, EntryKind, FileDisk, MemoryDisk, OpenMode};
 use oncelog_node::config::StaticConfig;
 use oncelog_node::{Connection, Node, NodeOptions, Reply};
 use oncelog_wire::{Chunk, Now, Request, RequestHeader, Timestamp, Writer, decode_response, encode_request};
@@ -85,6 +86,49 @@ impl World {
         };
         let node = start(disk, &directory, &properties, Durability::Os, START);
         World::with(node, START, directory, memory, properties)
+    }
+
+    /// The files in the directories whose names begin so, and their content (in memory only).
+    pub fn files(&self, prefix: &str, ending: &str) -> Vec<(String, Vec<u8>)> {
+        let memory = self.memory.as_ref().unwrap();
+        let mut found = Vec::new();
+        for directory in memory.list(&self.directory).unwrap() {
+            if directory.kind != EntryKind::Directory || !directory.name.starts_with(prefix) {
+                continue;
+            }
+            let path = self.directory.join(&directory.name);
+            for entry in memory.list(&path).unwrap() {
+                let EntryKind::File { length } = entry.kind else { continue };
+                if entry.name.ends_with(ending) {
+                    let mut content = vec![0; length as usize];
+                    let file = memory.open(&path.join(&entry.name), OpenMode::Existing).unwrap();
+                    file.read_at(&mut content, 0).unwrap();
+                    found.push((format!("{}/{}", directory.name, entry.name), content));
+                }
+            }
+        }
+        found
+    }
+
+    /// What a check of the data finds to be wrong now, if the broker dies (in memory only).
+    pub fn faults(&self) -> Vec<Finding> {
+        let mut faults = Vec::new();
+        let disk = self.memory.as_ref().unwrap().snapshot();
+        let checked = oncelog_inspect::check(&disk, &self.directory, &mut |event| match event {
+            Event::Finding(finding) if finding.severity == Severity::Fault => faults.push(finding),
+            _ => {}
+        });
+        checked.unwrap();
+        faults
+    }
+
+    /// Turns a byte of a file into another (in memory only).
+    pub fn damage(&self, name: &str, position: u64) {
+        let memory = self.memory.as_ref().unwrap();
+        let file = memory.open(&self.directory.join(name), OpenMode::Existing).unwrap();
+        let mut byte = [0];
+        file.read_at(&mut byte, position).unwrap();
+        file.write_at(&[byte[0] ^ 0x10], position).unwrap();
     }
 
     /// What another start finds after the broker was killed at this moment (in memory only).

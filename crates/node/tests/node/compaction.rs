@@ -1,0 +1,163 @@
+//! Compaction in a node: the coordinators' logs stay small, and what cannot be cleaned keeps nothing else from it.
+
+use std::time::Duration;
+
+use oncelog_records::{BatchBuilder, batches};
+use oncelog_wire::*;
+
+use crate::transactions::ORDERS;
+use crate::world::World;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// In place of 100 MiB. So many transactions are to a log with such segments what 51 million are to one with those.
+const SEGMENT_BYTES: usize = 16 << 10;
+const TRANSACTIONS: u32 = 8_000;
+
+/// Bytes, and records in the batches, of the logs of a topic.
+fn extent(world: &World, topic: &str) -> (usize, usize) {
+    let files = world.files(topic, ".log");
+    let records =
+        |content: &[u8]| batches(content).map(|batch| batch.unwrap().record_count() as usize).sum::<usize>();
+    (
+        files.iter().map(|(_, content)| content.len()).sum(),
+        files.iter().map(|(_, content)| records(content)).sum(),
+    )
+}
+
+#[test]
+fn the_logs_of_the_coordinators_stay_small_under_a_day_of_transactions_at_full_speed() {
+    let mut world = World::new(&format!(
+        "transaction.state.log.num.partitions=2\noffsets.topic.num.partitions=2\n\
+         transaction.state.log.segment.bytes={SEGMENT_BYTES}\noffsets.topic.segment.bytes={SEGMENT_BYTES}"
+    ));
+    world.create_topics();
+    world.create_compacted(&["keyed"]);
+    let mut producers: Vec<_> = (0..4).map(|number| world.init(&format!("pay-{number}"))).collect();
+    let internal = ["__transaction_state-", "__consumer_offsets-"];
+    let mut most = [0; 2];
+    let mut last_stored = -1;
+    for number in 0..TRANSACTIONS {
+        let producer = producers[number as usize % 4].clone();
+        let is_commit = number % 10 != 3;
+        assert_eq!(world.write(12, &producer, ORDERS, 0), ErrorCode::None);
+        assert_eq!(world.write(12, &producer, ("keyed", 0), 0), ErrorCode::None);
+        assert_eq!(world.store(5, &producer, i64::from(number)), ErrorCode::None);
+        producers[number as usize % 4] = world.end(5, &producer, is_commit).unwrap();
+        if is_commit {
+            last_stored = i64::from(number);
+        }
+        world.wait(DAY / TRANSACTIONS);
+        while world.node.maintain(world.now) {}
+        if number % 50 == 0 {
+            for (topic, most) in internal.into_iter().zip(&mut most) {
+                *most = extent(&world, topic).0.max(*most);
+            }
+        }
+        if number % 500 == 0 {
+            assert_eq!(world.faults(), []);
+        }
+    }
+    for (topic, most) in internal.into_iter().zip(most) {
+        let (bytes, records) = extent(&world, topic);
+        // In each of two partitions an active segment, one that is to be cleaned, and what has been.
+        assert!(most <= 2 * 3 * SEGMENT_BYTES, "{topic} had {most} bytes");
+        assert!(records < 500, "the next start reads {records} records of {topic} in {bytes} bytes");
+        assert!(bytes > 0);
+    }
+    // Of its one key there is the newest record, and what is not cleaned yet; markers stay for a day.
+    assert!(extent(&world, "keyed-").1 < TRANSACTIONS as usize + 100);
+    world.node.close(world.now).unwrap();
+    assert_eq!(world.faults(), []);
+    let mut world = world.after_a_kill();
+    assert_eq!(world.stored(), Ok(last_stored));
+    for producer in producers {
+        let state = world.describe(&producer.transactional_id).transaction_state;
+        assert!(state.starts_with("Complete"), "{state}");
+        assert_eq!(world.write(12, &producer, ORDERS, 0), ErrorCode::None);
+        assert!(world.end(5, &producer, true).is_ok());
+    }
+}
+
+impl World {
+    fn create_compacted(&mut self, names: &[&str]) {
+        let config = |name: &str, value: &str| create_topics::CreatableTopicConfig {
+            name: name.into(),
+            value: Some(value.into()),
+        };
+        let topic = |name: &&str| create_topics::CreatableTopic {
+            name: (*name).into(),
+            num_partitions: 1,
+            replication_factor: 1,
+            configs: vec![config("cleanup.policy", "compact"), config("internal.segment.bytes", "1000")],
+            ..Default::default()
+        };
+        let topics = names.iter().map(topic).collect();
+        let response = self.ask(7, create_topics::Request { topics, ..Default::default() });
+        assert!(response.topics.iter().all(|topic| topic.error_code == ErrorCode::None), "{response:?}");
+    }
+
+    fn put(&mut self, topic: &str, key: &str) {
+        let mut builder = BatchBuilder::new();
+        builder.push(self.now.wall, Some(key.as_bytes()), Some(b"value"));
+        let data = produce::PartitionProduceData { index: 0, records: Some(builder.build().into()) };
+        let topic_data = vec![produce::TopicProduceData {
+            name: topic.into(),
+            partition_data: vec![data],
+            ..Default::default()
+        }];
+        let response = self.ask(12, produce::Request { acks: -1, topic_data, ..Default::default() });
+        assert_eq!(response.responses[0].partition_responses[0].error_code, ErrorCode::None);
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_cleaned_is_left_alone_and_the_others_are_cleaned() {
+    let mut world = World::new("");
+    world.create_compacted(&["damaged", "sound"]);
+    for number in 0..200 {
+        world.put("damaged", &format!("{}", number % 5));
+        world.put("sound", &format!("{}", number % 5));
+    }
+    world.damage("damaged-0/00000000000000000000.log", 100);
+    let before = extent(&world, "damaged-");
+    world.wait(Duration::from_secs(60));
+    while world.node.maintain(world.now) {}
+    assert_eq!(extent(&world, "damaged-"), before);
+    assert!(extent(&world, "sound-").1 < 30);
+    assert!(world.files("damaged-", "leaned").is_empty());
+    // It is not tried again and again.
+    world.wait(Duration::from_secs(60));
+    assert!(!world.node.maintain(world.now));
+    world.put("damaged", "a");
+}
+
+#[test]
+fn a_topic_that_is_made_anew_is_not_clean_up_to_where_the_old_one_was() {
+    let mut world = World::new("");
+    world.create_compacted(&["again"]);
+    for _ in 0..2 {
+        for number in 0..200 {
+            world.put("again", &format!("{}", number % 5));
+        }
+        world.wait(Duration::from_secs(60));
+        while world.node.maintain(world.now) {}
+        assert!(extent(&world, "again-").1 < 30);
+        assert_eq!(world.faults(), []);
+        let names = delete_topics::DeleteTopicState { name: Some("again".into()), ..Default::default() };
+        world.ask(6, delete_topics::Request { topics: vec![names], ..Default::default() });
+        world.create_compacted(&["again"]);
+    }
+}
+
+#[test]
+fn the_cleaner_can_be_turned_off() {
+    let mut world = World::new("log.cleaner.enable=false");
+    world.create_compacted(&["kept"]);
+    for number in 0..200 {
+        world.put("kept", &format!("{}", number % 5));
+    }
+    world.wait(Duration::from_secs(60));
+    assert!(!world.node.maintain(world.now));
+    assert_eq!(extent(&world, "kept-").1, 200);
+}
