@@ -68,7 +68,8 @@ fn main() -> ExitCode {
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some(seed) = progress.lock().begin(&arguments) {
+                loop {
+                    let Some(seed) = progress.lock().begin(&arguments) else { return };
                     let options = arguments.options(seed);
                     let outcome = run(options, Default::default());
                     progress.lock().end(&options, &arguments, outcome);

@@ -74,6 +74,8 @@ pub struct Transactional {
     has_part: bool,
     /// A copy of a request may still come in.
     has_lost_sight: bool,
+    /// A copy of the request for this identity may.
+    has_lost_init: bool,
 }
 
 impl Transactional {
@@ -93,6 +95,7 @@ impl Transactional {
             has_sent: false,
             has_part: false,
             has_lost_sight: false,
+            has_lost_init: false,
         };
         producer.init().await?;
         Ok(producer)
@@ -108,7 +111,9 @@ impl Transactional {
             ..Default::default()
         };
         loop {
-            let answer = self.client.ask(self.generation.pick(4, 5), &request).await.answer;
+            let asked = self.client.ask(self.generation.pick(4, 5), &request).await;
+            self.has_lost_init |= asked.was_lost;
+            let answer = asked.answer;
             match answer.error_code {
                 ErrorCode::None => {
                     self.adopt(Identity { id: answer.producer_id, epoch: answer.producer_epoch });
@@ -369,6 +374,9 @@ impl Transactional {
                     self.has_lost_sight = true;
                     break;
                 }
+                // As in Kafka, a copy of InitProducerId that comes in late takes the coordinator from a finished transaction
+                // to none, and then nobody can tell how it ended.
+                ErrorCode::InvalidTxnState if self.has_lost_init => return Err(Failed::Instance),
                 code => self.wait_for_better(code).await?,
             }
         }
