@@ -70,7 +70,8 @@ impl Log {
             return Ok(None);
         }
         let mut files = Vec::new();
-        for at in self.segment_of(self.recovery_point)..self.segments.len() {
+        // Of the segment that ends there a torn end may have been cut off since.
+        for at in self.segment_of(self.recovery_point.plus(-1))..self.segments.len() {
             files.extend(self.segments[at].flushed_files()?);
         }
         let disk = self.pool.shared_disk();

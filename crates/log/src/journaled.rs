@@ -29,7 +29,11 @@ pub(crate) struct Cut {
 pub(crate) fn cut(files: &mut LogFiles, opening: &Opening, now: Timestamp) -> Result<Cut, LogError> {
     let (disk, directory) = (opening.pool.disk(), &opening.directory);
     let recovery_point = opening.recovery_point;
-    let above = files.segments.partition_point(|segment| segment.base_offset <= recovery_point);
+    // The segment that ends at the recovery point may have a torn end, too: of a write that was given up before the next
+    // segment was made.
+    let below = files.segments.partition_point(|segment| segment.base_offset < recovery_point);
+    let is_first = files.segments.first().is_some_and(|first| first.base_offset == recovery_point);
+    let above = below + usize::from(is_first);
     let bytes = files.segments[above..].iter().map(|segment| segment.log).sum();
     let mut cut = Cut { bytes, is_change: above < files.segments.len() };
     files.remove_segments_from(disk, directory, above)?;

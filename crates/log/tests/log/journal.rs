@@ -549,3 +549,30 @@ fn a_recovery_that_is_killed_leaves_the_epoch_that_it_began_to_the_next() {
     assert_eq!(world.history.len(), 2, "what was acknowledged is there");
     assert_eq!(world.logs()[0].leader_epoch(), LeaderEpoch(1));
 }
+
+#[test]
+fn a_write_that_was_given_up_at_the_end_of_a_segment_leaves_nothing_behind() {
+    for (seed, is_checkpointed) in (0..100).flat_map(|seed| [(seed, false), (seed, true)]) {
+        let mut world = World::new();
+        let append = |world: &mut World| {
+            world.take(Step::Append { log: 0, producer: 0, in_txn: false, bytes: 9_000 });
+            world.sync();
+        };
+        append(&mut world);
+        append(&mut world);
+        world.take(Step::Checkpoint);
+        let path = Path::new(ROOT).join("orders0-0/00000000000000000000.log");
+        let segment = world.disk.open(&path, OpenMode::Existing).unwrap();
+        let length = segment.length().unwrap();
+        segment.write_at(b"the disk is full he", length).unwrap();
+        segment.truncate(length).unwrap();
+        append(&mut world);
+        assert_eq!(segment.length().unwrap(), length, "the third went into another segment");
+        if is_checkpointed {
+            world.take(Step::Checkpoint);
+        }
+        world.power_cut(&mut Dice::new(seed), &[]);
+        append(&mut world);
+        world.check_content();
+    }
+}
