@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use oncelog_broker::Broker;
+use oncelog_broker::{Broker, Durability};
 use oncelog_client::{Client, Isolation, TransactionVersion};
 use oncelog_tests::eventually;
 use oncelog_tests::requests::{self, Identity, Transactor, Write, watermarks};
@@ -319,4 +319,34 @@ fn a_partition_whose_files_are_gone_does_not_keep_the_others_from_being_served()
     assert_eq!(client.values("orders", 1, Isolation::ReadCommitted).unwrap(), ["c"]);
     let unknown = (ProducerId(1), ProducerEpoch(0));
     assert_eq!(send(&mut client, unknown, 0, 1).0, ErrorCode::None);
+}
+
+#[test]
+fn a_broker_that_is_stopped_answers_what_it_has_written() {
+    const CLIENTS: i32 = 16;
+    for _ in 0..3 {
+        let directory = temporary();
+        let mut durable = config(directory.path());
+        durable.durability = Durability::fsync();
+        let broker = Broker::start(durable).unwrap();
+        connect(&broker).create_topic("orders", CLIENTS).unwrap();
+        let write_until_the_end = |partition: i32| {
+            let mut client = connect(&broker);
+            std::thread::spawn(move || {
+                let identity = (ProducerId::NONE, ProducerEpoch::NONE);
+                let (topic, sequence, count, transactional_id) = ("orders", -1, 1, None);
+                let write = Write { topic, partition, identity, sequence, count, transactional_id };
+                (0..).take_while(|_| write.send(&mut client, i16::MAX).is_ok()).count() as i64
+            })
+        };
+        let writers: Vec<_> = (0..CLIENTS).map(write_until_the_end).collect();
+        let mut client = connect(&broker);
+        eventually("all write", || (0..CLIENTS).all(|at| watermarks(&mut client, "orders", at).1 > 20));
+        broker.stop();
+        let answered: Vec<i64> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        let broker = start(directory.path());
+        let mut client = connect(&broker);
+        let written: Vec<i64> = (0..CLIENTS).map(|at| watermarks(&mut client, "orders", at).1).collect();
+        assert_eq!(written, answered);
+    }
 }

@@ -118,7 +118,8 @@ impl Server {
         Ok(())
     }
 
-    /// Holds an answer until its signal or its deadline brings it.
+    /// Holds an answer until its signal or its deadline brings it. A broker that stops cuts it off unless it just waits for
+    /// the device.
     async fn wait(&mut self, mut wait: Box<dyn Wait>) -> Result<Frame, End> {
         let signal = wait.signal().clone();
         loop {
@@ -139,7 +140,7 @@ impl Server {
             tokio::select! {
                 _ = fired => { signal.take(); }
                 _ = at_deadline => {}
-                _ = self.stopping.changed() => return Err(End::Quiet),
+                _ = self.stopping.changed(), if !wait.is_done() => return Err(End::Quiet),
             }
         }
     }

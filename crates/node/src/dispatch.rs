@@ -214,6 +214,10 @@ where
         }
     }
 
+    fn is_done(&self) -> bool {
+        matches!(self.stage, Stage::Unsynced { .. })
+    }
+
     fn poll(&mut self, node: &Node, now: Now) -> Option<Frame> {
         if let Stage::Coming(later) = &mut self.stage {
             let response = Some(later.poll(node, now)?);

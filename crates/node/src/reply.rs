@@ -70,6 +70,9 @@ pub trait Wait: Send {
 
     /// The frame to send, if its time has come.
     fn poll(&mut self, node: &Node, now: Now) -> Option<Frame>;
+
+    /// Whether what was asked for is done, and its answer waits just for a sync. It is owed even to those who stop.
+    fn is_done(&self) -> bool;
 }
 
 /// A flag that somebody waits for: set by whoever makes the awaited thing happen, seen by one waiter.
