@@ -238,9 +238,10 @@ fn carry_out(node: &Node, cluster: &Cluster, effects: Vec<Effect>) -> Vec<Str> {
 }
 
 fn delete(node: &Node, name: &Str) {
-    let Some(topic) = node.topics.remove(name) else { return };
-    // The files are needed for as long as the deletion itself may get lost.
+    // The files are needed for as long as the deletion itself may get lost, and so is a place among the checkpoints that
+    // this sync may make room with.
     let is_durable = node.sync().is_ok();
+    let Some(topic) = node.topics.remove(name) else { return };
     for partition in topic.partitions().iter() {
         partition.mark_deleted();
         if !is_durable {

@@ -306,3 +306,45 @@ fn checkpoints_that_could_not_be_written_twice_do_not_cost_what_is_known_of_a_pr
     assert_eq!(produced(&mut restarted, 2, 15), Offset(16));
     assert_eq!(produced(&mut restarted, 2, 16), Offset(17));
 }
+
+#[test]
+fn a_topic_whose_deletion_is_lost_is_whole_even_if_the_deletion_found_the_journal_full() {
+    let filled = |others: usize, writes: usize| {
+        let disk = LossyDisk::default();
+        let mut world = World::with_journal(Arc::new(disk.clone()), SMALL, START);
+        world.create_topics();
+        (0..others).for_each(|_| drop(world.init("another")));
+        let mut producer = world.init("pay");
+        for _ in 0..writes {
+            assert_eq!(world.write(12, &producer, ORDERS, 0), ErrorCode::None);
+            producer = world.end(5, &producer, true).unwrap();
+        }
+        (disk, world)
+    };
+    let delete = |world: &World| {
+        world.sync_only(0);
+        let topic_names = vec!["orders".into()];
+        world.ask(5, delete_topics::Request { topic_names, timeout_ms: 1_000, ..Default::default() })
+    };
+    let makes_room = |(others, writes): (usize, usize)| {
+        let (disk, world) = filled(others, writes);
+        let (was_full, before) = (world.node.wants_maintenance(), disk.syncs());
+        delete(&world);
+        (was_full && !world.node.wants_maintenance()).then_some((others, writes, disk.syncs() - before))
+    };
+    let all = (1..60).flat_map(|writes| [(0, writes), (1, writes)]);
+    let (others, writes, syncs) = all.into_iter().find_map(makes_room).expect("once it is full");
+    for allowed in 0..syncs {
+        let (disk, world) = filled(others, writes);
+        disk.fail_syncs_after(Some(allowed));
+        delete(&world);
+        drop(world);
+        disk.fail_syncs_after(None);
+        for seed in 0..TRIES {
+            let (_, mut world) = restarted(&disk, seed);
+            if world.watermarks(ORDERS).1 > 0 {
+                assert_eq!(committed(&mut world, ORDERS), writes, "after {allowed} syncs, seed {seed}");
+            }
+        }
+    }
+}

@@ -159,7 +159,8 @@ impl World {
         match self.node.handle(&connection, frame.slice(4..), self.now) {
             Reply::Send(frame) => decode_response::<R>(version, gather(frame).slice(4..)).unwrap().1,
             Reply::Wait(mut wait) => {
-                let frame = wait.poll(&self.node, self.now).or_else(|| {
+                let answered = wait.poll(&self.node, self.now).filter(|frame| !frame.is_empty());
+                let frame = answered.or_else(|| {
                     // It may wait for nothing but that.
                     let Some(left) = self.syncs_left.load(Ordering::Relaxed).checked_sub(1) else {
                         self.is_unanswered.store(true, Ordering::Relaxed);
