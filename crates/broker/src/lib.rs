@@ -57,6 +57,9 @@ const MAINTENANCE_PERIOD: Duration = Duration::from_secs(5);
 /// Where `log.cleaner.backoff.ms` is 0.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
 
+/// Where no more files may be open than this, it is worth a warning.
+const FEW_FILES: usize = 4096;
+
 /// A running broker. Dropping it stops it.
 pub struct Broker {
     addresses: Vec<SocketAddr>,
@@ -195,8 +198,7 @@ impl Drop for Broker {
 }
 
 /// Lets the process have as many files open as it may, as the JVM does for Kafka: the usual soft limit of 1,024 is soon
-/// reached by connections and segments.
-/// Says how many.
+/// reached by connections and segments. Says how many.
 fn raise_file_limit() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
@@ -207,7 +209,14 @@ fn raise_file_limit() -> usize {
             limit.current
         }
     };
-    current.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX)
+    let most = current.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
+    if most < FEW_FILES {
+        let clients = most / 2;
+        tracing::warn!(
+            "at most {most} files may be open (ulimit -Hn), and so at most {clients} clients be connected"
+        );
+    }
+    most
 }
 
 fn fill_random(bytes: &mut [u8]) {
