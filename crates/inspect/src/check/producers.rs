@@ -231,7 +231,10 @@ impl Producers {
                 }
             };
             let open = known.open.map_or(Offset::NONE, |open| open.first_offset);
-            if entry.transaction_first_offset != open {
+            // Compaction may have taken what a transaction begins with, or all of it.
+            let is_earlier =
+                open == Offset::NONE || (Offset::ZERO..=open).contains(&entry.transaction_first_offset);
+            if entry.transaction_first_offset != open && !(self.is_compacted && is_earlier) {
                 return Some(format!(
                     "the open transaction of producer {id} starts at {} in it and at {open} in the log (-1: none)",
                     entry.transaction_first_offset

@@ -3,9 +3,11 @@
 //! Of every transaction that was ever decided two bits are kept, whether it was to commit or to abort; of every
 //! transactional id what the coordinator itself would hold, and where its last transaction has to have markers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use oncelog_coordinator::transactions::{Producer, Record, TransactionMetadata, TransactionState};
+use oncelog_coordinator::transactions::{
+    Producer, Record, TransactionMetadata, TransactionState, TransactionVersion,
+};
 use oncelog_records::MarkerKind;
 use oncelog_wire::{Offset, ProducerEpoch, ProducerId, Str, Timestamp, TopicPartition};
 
@@ -18,6 +20,8 @@ pub(crate) struct Transactions {
     owners: HashMap<ProducerId, Str>,
     /// Four epochs a byte, for each the outcomes that were decided.
     decided: HashMap<ProducerId, Vec<u8>>,
+    /// Those whose epochs may stand for more than one transaction each, as they do before KIP-890.
+    reusing: HashSet<ProducerId>,
     /// The markers that have to be in a partition.
     due: HashMap<TopicPartition, Vec<Due>>,
     /// Whether every record that was ever written is still there.
@@ -59,6 +63,7 @@ impl Transactions {
             by_id: HashMap::new(),
             owners: HashMap::new(),
             decided: HashMap::new(),
+            reusing: HashSet::new(),
             due: HashMap::new(),
             is_complete: true,
             is_whole: true,
@@ -94,6 +99,9 @@ impl Transactions {
         let mut prepared = self.by_id.remove(&transactional_id).and_then(|known| known.prepared);
         if let Some(kind) = metadata.state.prepared() {
             self.note_decision(metadata.producer, kind);
+            if metadata.client_transaction_version < TransactionVersion::Two {
+                self.reusing.insert(metadata.producer.id);
+            }
             prepared = Some(Prepared {
                 producer: metadata.producer,
                 kind,
@@ -149,7 +157,9 @@ impl Transactions {
         if outcomes & bit(kind) != 0 {
             return None;
         }
-        if outcomes & bit(other) != 0 {
+        // Compaction may have taken the decision, and left another one of the same epoch.
+        let is_known = self.is_complete || !self.reusing.contains(&id);
+        if outcomes & bit(other) != 0 && is_known {
             let what = format!(
                 "a {} marker of producer {id}, epoch {epoch}, whose transaction the coordinator decided to {}: the \
                  transaction is torn",

@@ -1,8 +1,9 @@
 //! Directories without a fault, and directories that cannot be looked at.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
-use oncelog_broker::Durability;
+use oncelog_broker::{Broker, Config, Durability};
 use oncelog_client::{Producer, ProducerOptions, TransactionVersion};
 use oncelog_inspect::{InspectError, Severity, check};
 use oncelog_log::{Disk, FileDisk, MemoryDisk, OpenMode};
@@ -73,6 +74,53 @@ fn a_directory_that_was_recovered_after_a_kill_is_without_faults() {
     broker.stop();
     let checked = data.check();
     assert_eq!(checked.text(), "");
+}
+
+/// Before KIP-890 all transactions of an instance have one epoch: a decision that is still there says nothing of those whose
+/// decisions are gone.
+#[test]
+fn a_directory_whose_internal_logs_were_cleaned_is_without_faults() {
+    let data = Data::new();
+    let keys = [
+        ("offsets.topic.num.partitions", "1"),
+        ("transaction.state.log.num.partitions", "1"),
+        ("offsets.topic.segment.bytes", "8192"),
+        ("transaction.state.log.segment.bytes", "8192"),
+        ("log.cleaner.backoff.ms", "10"),
+    ];
+    let config = Config::in_directory(data.path());
+    let config = keys.iter().try_fold(config, |config, (key, value)| config.with(key, value)).unwrap();
+    let broker = Broker::start(config).unwrap();
+    connect(&broker).create_topic("orders", 1).unwrap();
+    let mut producers = [("old", TransactionVersion::V1), ("new", TransactionVersion::V2)]
+        .map(|(id, version)| transactional(&broker, id, version));
+    for round in 0..200 {
+        for producer in &mut producers {
+            producer.begin();
+            producer.send("orders", 0, "k", "v").unwrap();
+            producer.send_offset("copiers", "orders", 0, Offset(round)).unwrap();
+            producer.send_offset("copiers", "orders", 0, Offset(round + 1)).unwrap();
+            if round < 20 { producer.abort() } else { producer.commit() }.unwrap();
+        }
+    }
+    let checkpoint = data.path().join("cleaner-offset-checkpoint");
+    // Far enough that no decision to abort is left.
+    let is_cleaned = || {
+        let cleaned = fs::read_to_string(&checkpoint).unwrap_or_default();
+        let reaches = |line: &str| {
+            line.rsplit(' ').next().is_some_and(|offset| offset.parse().is_ok_and(|offset: i64| offset > 500))
+        };
+        ["__consumer_offsets", "__transaction_state"]
+            .iter()
+            .all(|topic| cleaned.lines().any(|line| line.starts_with(topic) && reaches(line)))
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_cleaned() {
+        assert!(Instant::now() < deadline, "nothing was cleaned");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    broker.stop();
+    assert_eq!(data.check().text(), "");
 }
 
 #[test]

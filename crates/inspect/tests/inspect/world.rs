@@ -86,7 +86,8 @@ fn fill(broker: &Broker) {
 }
 
 impl Data {
-    fn new() -> Data {
+    /// An empty directory.
+    pub fn new() -> Data {
         Data { directory: TempDir::new().unwrap() }
     }
 
