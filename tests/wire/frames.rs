@@ -1,7 +1,8 @@
 //! Frames: sizes, headers, versions, order, and bytes that are no request at all.
 
-use std::io::Write;
-use std::time::Duration;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use oncelog_broker::{Broker, Config};
 use oncelog_client::{Client, ClientError, Connection};
@@ -356,6 +357,34 @@ fn requests_take_turns_at_the_memory_they_may_have_together() {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     let mut client = Client::connect(address, "tests").unwrap();
     assert_eq!(oncelog_tests::requests::watermarks(&mut client, "shared", 0).0, 80);
+}
+
+#[test]
+fn a_request_that_comes_too_slowly_ends_its_connection_after_30_seconds() {
+    let broker = Broker::start(Config::ephemeral()).unwrap();
+    let start = Instant::now();
+    let ends_of = [false, true].map(|trickles| {
+        let mut stream = TcpStream::connect(broker.address()).unwrap();
+        stream.write_all(&1_000i32.to_be_bytes()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        std::thread::spawn(move || {
+            // Neither a client that has stopped nor one that sends a byte now and then is waited for any longer.
+            while start.elapsed() < Duration::from_secs(60) {
+                match stream.read(&mut [0]) {
+                    Ok(count) => return (count, start.elapsed()),
+                    Err(error) if error.kind() == ErrorKind::ConnectionReset => return (0, start.elapsed()),
+                    Err(_) if trickles => stream.write_all(&[0]).unwrap_or_default(),
+                    Err(_) => {}
+                }
+            }
+            panic!("the connection is still there")
+        })
+    });
+    for ends in ends_of {
+        let (answered, after) = ends.join().unwrap();
+        assert_eq!(answered, 0);
+        assert!((29..45).contains(&after.as_secs()), "{after:?}");
+    }
 }
 
 #[test]
