@@ -160,7 +160,7 @@ impl Fleet {
         self.sessions += 1;
         let session = self.sessions;
         let transactional_id = (!matches!(kind, Kind::Idempotent | Kind::Reader)).then_some(name);
-        let instance = Instance { transactional_id, let_in: None };
+        let instance = Instance { transactional_id, ..Instance::default() };
         known(&self.history, |history| history.instances.insert(session, instance));
         let value = clap::ValueEnum::to_possible_value(&kind).expect("no kind is hidden");
         let mut child = Command::new(std::env::current_exe().expect("this is a program"))

@@ -3,12 +3,14 @@
 //! A line is printed before the thing it speaks of is asked for, and after what it tells of has come. Times are those of the machine's monotonic
 //! clock, which all processes share, so that what happened in two of them can be put in order.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::str::{FromStr, SplitWhitespace};
 
 /// The life of one client, from the start of its process to its end.
 pub type Session = u32;
+/// The session of the reader that is no process of its own.
+pub const READER: Session = 0;
 /// Numbers the transactions of a session.
 pub type TransactionId = (Session, u32);
 /// A moment.
@@ -165,6 +167,8 @@ pub struct Transaction {
 pub struct Instance {
     /// Its transactional id, where it has one.
     pub transactional_id: Option<&'static str>,
+    /// When it had not asked to be let in yet.
+    pub asked: Option<Micros>,
     /// When it knew that it was let in.
     pub let_in: Option<Micros>,
 }
@@ -202,6 +206,8 @@ pub struct History {
     pub transactions: HashMap<TransactionId, Transaction>,
     /// What each reader, by its session, saw of each partition from its start: offsets and values.
     pub seen: BTreeMap<(Session, Place), Vec<(i64, Value)>>,
+    /// How many readers there were that are forgotten, and how many records they saw.
+    forgotten: (usize, usize),
     /// The crashes.
     pub crashes: Vec<Crash>,
     /// How the copies went.
@@ -225,6 +231,7 @@ impl History {
     fn take(&mut self, session: Session, line: &str) -> Option<()> {
         let mut words = line.split_whitespace();
         match words.next()? {
+            "enters" => self.instances.entry(session).or_default().asked = Some(next(&mut words)?),
             "in" => self.instances.entry(session).or_default().let_in = Some(next(&mut words)?),
             "begin" => {
                 let id = (session, next(&mut words)?);
@@ -298,6 +305,23 @@ impl History {
             self.faults.push(fault);
         }
         *known = (last_stable, high);
+    }
+
+    /// How many readers there were, and how many records they saw.
+    pub fn read(&self) -> (usize, usize) {
+        let readers: BTreeSet<Session> = self.seen.keys().map(|(reader, _)| *reader).collect();
+        let records: usize = self.seen.values().map(Vec::len).sum();
+        (self.forgotten.0 + readers.len(), self.forgotten.1 + records)
+    }
+
+    /// Forgets what was judged and cannot change any more: what readers saw that have ended, and how the copies went.
+    pub fn forget(&mut self) {
+        let before = self.read();
+        self.seen.retain(|(reader, _), _| *reader == READER);
+        self.steps.clear();
+        self.forgotten = (0, 0);
+        let left = self.read();
+        self.forgotten = (before.0 - left.0, before.1 - left.1);
     }
 
     /// How many transactions had an acknowledged record before a crash, and an acknowledged commit that was asked for after it.

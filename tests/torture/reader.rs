@@ -9,11 +9,9 @@ use oncelog_wire::{ErrorCode, Offset};
 
 use crate::clients::GROUP;
 use crate::fleet::{MIRROR, Shared, known};
-use crate::history::{PARTITIONS, Place, Step, Topic, Value, places};
+use crate::history::{PARTITIONS, Place, READER, Step, Topic, Value, places};
 use crate::verdict::Contents;
 
-/// The session of this reader: no client's.
-pub const READER: u32 = 0;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Begins to read, and goes on until this process ends.

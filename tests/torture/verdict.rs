@@ -203,12 +203,13 @@ fn zombies_are_fenced(history: &History, contents: &Contents) -> Vec<String> {
     faults
 }
 
-/// When the first later instance with the same transactional id knew that it was let in.
+/// When the first instance with the same transactional id knew that it was let in that had asked for it after this one knew.
 fn successor_of(history: &History, session: u32) -> Option<Micros> {
-    let transactional_id = history.instances.get(&session)?.transactional_id?;
-    let later = history.instances.range(session + 1..).map(|(_, instance)| instance);
-    later
-        .filter(|other| other.transactional_id == Some(transactional_id))
+    let predecessor = history.instances.get(&session)?;
+    let (transactional_id, let_in) = (predecessor.transactional_id?, predecessor.let_in?);
+    let others = history.instances.values().filter(|other| other.transactional_id == Some(transactional_id));
+    others
+        .filter(|other| other.asked.is_some_and(|asked| asked > let_in))
         .filter_map(|other| other.let_in)
         .min()
 }
@@ -249,7 +250,7 @@ mod tests {
         for (session, transactional_id) in
             [(1, Some("writer")), (2, None), (3, Some("copier")), (4, Some("mirror"))]
         {
-            history.instances.insert(session, Instance { transactional_id, let_in: None });
+            history.instances.insert(session, Instance { transactional_id, ..Instance::default() });
         }
         let lines = [
             (1, "in 10"),
@@ -429,9 +430,17 @@ mod tests {
 
     #[test]
     fn a_zombie_that_goes_on_is_found() {
-        breaks(&["transaction (1, 0) was committed", "of transaction (1, 0) is there"], |history, _| {
-            history.instances.insert(5, Instance { transactional_id: Some("writer"), let_in: Some(10) });
-            history.transactions.get_mut(&(1, 1)).unwrap().began = 9;
+        let successor = |asked, let_in| Instance {
+            transactional_id: Some("writer"),
+            asked: Some(asked),
+            let_in: Some(let_in),
+        };
+        breaks(&["1.2 of transaction (1, 1) is there"], |history, _| {
+            history.instances.insert(5, successor(11, 12));
+        });
+        // Of one that asked earlier it is not known whether it came later.
+        breaks(&[], |history, _| {
+            history.instances.insert(5, successor(9, 12));
         });
     }
 

@@ -15,9 +15,9 @@ use tempfile::TempDir;
 use crate::Arguments;
 use crate::clients::{Kind, now};
 use crate::fleet::{COPIERS, Fleet, MIRROR, Shared, WRITERS, known};
-use crate::history::{Crash, End, Micros, PARTITIONS, Topic};
+use crate::history::{Crash, End, Micros, PARTITIONS, READER, Topic};
 use crate::random::Random;
-use crate::reader::{self, READER};
+use crate::reader;
 use crate::verdict::{self, Contents};
 
 /// How long may pass until there is progress, or an end to what is to end.
@@ -266,7 +266,10 @@ impl World {
             return Err("a clean stop and a start have changed what is there".to_owned());
         }
         match known(&self.history, |history| verdict::faults(history, &contents)) {
-            faults if faults.is_empty() => Ok(()),
+            faults if faults.is_empty() => {
+                known(&self.history, |history| history.forget());
+                Ok(())
+            }
             faults => Err(faults.join("\n")),
         }
     }
@@ -286,21 +289,15 @@ impl World {
         let told = known(&self.history, |history| {
             let ends =
                 |end| history.transactions.values().filter(|transaction| transaction.end == end).count();
-            let seen: usize = history.seen.values().map(Vec::len).sum();
+            let (readers, seen) = history.read();
             format!(
                 "{} transactions committed ({} across a crash), {} aborted, {} with an end unknown to their \
-                 producer; {} records written, {seen} read by {} readers",
+                 producer; {} records written, {seen} read by {readers} readers",
                 ends(End::Committed),
                 history.survivors(),
                 ends(End::Aborted) + ends(End::Open),
                 ends(End::MayCommit),
                 history.records.len(),
-                history
-                    .seen
-                    .keys()
-                    .map(|(reader, _)| reader)
-                    .collect::<std::collections::BTreeSet<_>>()
-                    .len(),
             )
         });
         format!(
@@ -322,18 +319,22 @@ impl World {
     }
 }
 
+/// Sessions are short, so that a group does not wait long for the dead. Segments are small and cleaned all the time, so that kills
+/// meet that, too.
+const SETTINGS: [&str; 6] = [
+    "group.min.session.timeout.ms=1000",
+    "group.initial.rebalance.delay.ms=0",
+    "log.segment.bytes=1048576",
+    "offsets.topic.segment.bytes=65536",
+    "transaction.state.log.segment.bytes=65536",
+    "log.cleaner.backoff.ms=100",
+];
+
 /// How the broker is started.
 fn flags(proxy: &Proxy, syncs: bool) -> Vec<String> {
     let mode = if syncs { "fsync" } else { "os" };
-    let settings = ["group.min.session.timeout.ms=1000", "group.initial.rebalance.delay.ms=0"];
-    let mut flags = vec![
-        "--advertise".to_owned(),
-        proxy.address().to_string(),
-        "--durability".to_owned(),
-        mode.to_owned(),
-    ];
-    for setting in settings {
-        flags.extend(["--set".to_owned(), setting.to_owned()]);
-    }
-    flags
+    let address = proxy.address().to_string();
+    let flags = ["--advertise", &address, "--durability", mode];
+    let settings = SETTINGS.iter().flat_map(|setting| ["--set", setting]);
+    flags.into_iter().chain(settings).map(str::to_owned).collect()
 }

@@ -107,6 +107,11 @@ impl Stage {
         self.is_over.load(Ordering::SeqCst)
     }
 
+    /// Says that this instance is about to ask to be let in.
+    fn enters(&self) {
+        say(format_args!("enters {}", now()));
+    }
+
     /// Says that this instance was let in.
     fn is_in(&self) {
         say(format_args!("in {}", now()));

@@ -24,6 +24,7 @@ pub fn insist<T>(client: &mut Client, role: &Role, mut call: impl FnMut(&mut Cli
 /// A transactional producer that is let in.
 pub fn producer(role: &Role, stage: &Stage) -> Producer {
     let options = ProducerOptions { transaction_timeout: TRANSACTION_TIMEOUT, ..ProducerOptions::default() };
+    stage.enters();
     loop {
         match Producer::transactional(client(role), &role.name, options.clone()) {
             Ok(producer) => {

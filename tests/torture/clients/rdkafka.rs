@@ -89,6 +89,7 @@ pub fn producer(role: &Role, stage: &Arc<Stage>, is_transactional: bool) -> Prod
     let producer: Producer =
         config.create_with_context(Deliveries(stage.clone())).unwrap_or_else(|error| fail(error));
     if is_transactional {
+        stage.enters();
         insist(|| producer.init_transactions(PATIENCE)).unwrap_or_else(|error| fail(error));
         stage.is_in();
     }
