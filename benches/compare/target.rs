@@ -1,10 +1,11 @@
-//! What oncelog has to reach beside others, and whether it did. The floor is taken into account: where a stand-in that
-//! does nothing shows that the clients themselves cannot go as fast as a target wants, 90 % of the stand-in's rate does.
+//! What oncelog has to reach beside others, and whether it did. The limit of the clients is taken into account: where
+//! not even the floor, a stand-in that does nothing, nor any other broker is as fast as a target wants in its best round,
+//! 90 % of the fastest of them does.
 
 use crate::{Process, Results, Spread, grouped, significant};
 
-/// Which part of the floor's rate is enough where the clients are the limit.
-const OF_FLOOR: f64 = 0.9;
+/// Which part of the clients' limit is enough where a target is beyond it.
+const OF_LIMIT: f64 = 0.9;
 
 /// What a broker has to reach in a shape; for processes, with a kind of client.
 pub(crate) struct Target {
@@ -89,7 +90,7 @@ impl Target {
         match self.goal {
             Goal::Rate(factor, other) => {
                 let (own, rival) = (rate(self.shape, self.broker)?, rate(self.shape, other)?);
-                Some(beside_the_floor(own, factor, (other, rival), rate(self.shape, "floor")))
+                Some(within_the_limit(own, factor, (other, rival), self.limit(results)))
             }
             Goal::RateOf(least) => {
                 let reached = rate(self.shape, self.broker)?;
@@ -127,15 +128,26 @@ impl Target {
             }
         }
     }
+
+    /// The most that others have shown the clients to do; nothing where the floor was not measured.
+    fn limit(&self, results: &Results) -> Option<f64> {
+        results.of(self.shape, "floor")?;
+        let others = results
+            .shapes
+            .iter()
+            .filter(|((shape, broker), _)| *shape == self.shape && broker != self.broker)
+            .map(|(_, measured)| measured.rate.most);
+        others.max_by(f64::total_cmp)
+    }
 }
 
-fn beside_the_floor(own: f64, factor: f64, (other, rival): (&str, f64), floor: Option<f64>) -> Verdict {
+fn within_the_limit(own: f64, factor: f64, (other, rival): (&str, f64), limit: Option<f64>) -> Verdict {
     let (wanted, reached) = (format!("{factor} × {other}"), format!("{:.2} ×", own / rival));
-    match floor {
-        Some(floor) if floor * OF_FLOOR < factor * rival => Verdict {
-            wanted: format!("{wanted}, bound by the floor: {:.2} ×", floor * OF_FLOOR / rival),
-            reached: format!("{reached}, {:.0} % of the floor", own / floor * 100.0),
-            is_met: own >= floor * OF_FLOOR,
+    match limit {
+        Some(limit) if limit * OF_LIMIT < factor * rival => Verdict {
+            wanted: format!("{wanted}, but 90 % of the clients' limit: {:.2} ×", limit * OF_LIMIT / rival),
+            reached: format!("{reached}, {:.0} % of the limit", own / limit * 100.0),
+            is_met: own >= limit * OF_LIMIT,
         },
         _ => Verdict { wanted, reached, is_met: own >= factor * rival },
     }
@@ -161,27 +173,29 @@ mod tests {
 
     const TARGET: Target = oncelog("java-tx-1", Goal::Rate(2.0, "kfake"));
 
-    #[test]
-    fn a_target_that_the_clients_can_reach_is_not_lowered() {
-        let verdict = |own| {
-            let rates =
-                [("java-tx-1", "oncelog", own), ("java-tx-1", "kfake", 100.0), ("java-tx-1", "floor", 300.0)];
-            TARGET.judge(&invented(&rates)).unwrap()
-        };
-        assert!(verdict(200.0).is_met && !verdict(199.0).is_met);
-        assert_eq!((verdict(150.0).wanted, verdict(150.0).reached), ("2 × kfake".into(), "1.50 ×".into()));
+    fn verdict(own: f64, floor: f64) -> Verdict {
+        let rates = [("oncelog", own), ("kfake", 100.0), ("floor", floor)];
+        TARGET.judge(&invented(&rates.map(|(broker, rate)| ("java-tx-1", broker, rate)))).unwrap()
     }
 
     #[test]
-    fn where_the_clients_are_the_limit_nine_tenths_of_the_floor_are_enough() {
-        let verdict = |own| {
-            let rates =
-                [("java-tx-1", "oncelog", own), ("java-tx-1", "kfake", 100.0), ("java-tx-1", "floor", 150.0)];
-            TARGET.judge(&invented(&rates)).unwrap()
-        };
-        assert!(verdict(135.0).is_met && !verdict(134.0).is_met);
-        assert_eq!(verdict(135.0).wanted, "2 × kfake, bound by the floor: 1.35 ×");
-        assert_eq!(verdict(135.0).reached, "1.35 ×, 90 % of the floor");
+    fn a_target_that_the_clients_can_reach_is_not_lowered() {
+        assert!(verdict(200.0, 300.0).is_met && !verdict(199.0, 300.0).is_met);
+        let verdict = verdict(150.0, 300.0);
+        assert_eq!((verdict.wanted, verdict.reached), ("2 × kfake".into(), "1.50 ×".into()));
+    }
+
+    #[test]
+    fn where_the_clients_are_the_limit_nine_tenths_of_it_are_enough() {
+        assert!(verdict(135.0, 150.0).is_met && !verdict(134.0, 150.0).is_met);
+        let verdict = verdict(135.0, 150.0);
+        assert_eq!(verdict.wanted, "2 × kfake, but 90 % of the clients' limit: 1.35 ×");
+        assert_eq!(verdict.reached, "1.35 ×, 90 % of the limit");
+    }
+
+    #[test]
+    fn a_floor_that_was_slower_than_a_broker_is_not_the_limit() {
+        assert!(verdict(90.0, 10.0).is_met && !verdict(89.0, 10.0).is_met);
     }
 
     #[test]
