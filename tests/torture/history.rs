@@ -1,7 +1,7 @@
 //! What the clients did, were told and saw, gathered from the lines that their processes print.
 //!
-//! A line is printed before the thing it speaks of is asked for, and after what it tells of has come. Times are those of the machine's monotonic
-//! clock, which all processes share, so that what happened in two of them can be put in order.
+//! A line is printed before the thing it speaks of is asked for, and after what it tells of has come. Times are those of
+//! the machine's monotonic clock, which all processes share, so that what happened in two of them can be put in order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -79,6 +79,11 @@ pub const PARTITIONS: i32 = 3;
 /// All partitions.
 pub fn places() -> impl Iterator<Item = Place> {
     Topic::ALL.into_iter().flat_map(|topic| (0..PARTITIONS).map(move |partition| (topic, partition)))
+}
+
+/// The partitions of the copies.
+pub fn copies() -> impl Iterator<Item = Place> {
+    Topic::COPIES.into_iter().flat_map(|topic| (0..PARTITIONS).map(move |partition| (topic, partition)))
 }
 
 /// What a copy is a copy of: the record, and its offset in the partition of the same number.
@@ -324,7 +329,8 @@ impl History {
         self.forgotten = (before.0 - left.0, before.1 - left.1);
     }
 
-    /// How many transactions had an acknowledged record before a crash, and an acknowledged commit that was asked for after it.
+    /// How many transactions had an acknowledged record before a crash, and an acknowledged commit that was asked for
+    /// after it.
     pub fn survivors(&self) -> usize {
         let survives = |transaction: &&Transaction| {
             let (Some(acknowledged), Some(asked)) = (transaction.acknowledged, transaction.asked) else {

@@ -1,13 +1,15 @@
-//! Kills the real broker again and again under real transactional clients, and holds what is there against what they were told.
+//! Kills the real broker again and again under real transactional clients, and holds what is there against what they
+//! were told.
 //!
 //! ```text
 //! cargo run --release -p oncelog-tests --features librdkafka --bin torture -- --cycles 100 --durability fsync
 //! ```
 //!
-//! Broker and clients are processes of their own; the broker's data is on disk. One cycle is a `kill -9` of the broker at a random moment, its recovery,
-//! and new transactions that are committed and copied after it. Between the crashes clients are killed, paused, and replaced while they
-//! are paused, connections are cut, answers lost, the broker is paused, stopped, killed while it recovers, or started in the other mode. Every
-//! so many cycles all clients come to their end and the whole history is judged by the rules of `verdict.rs`.
+//! Broker and clients are processes of their own; the broker's data is on disk. One cycle is a `kill -9` of the broker at
+//! a random moment, its recovery, and new transactions that are committed and copied after it. Between the crashes clients
+//! are killed, paused, and replaced while they are paused, connections are cut, answers lost, the broker is paused,
+//! stopped, killed while it recovers, or started in the other mode. Every so many cycles all clients come to their end
+//! and the whole history is judged by the rules of `verdict.rs`.
 //!
 //! A seed gives the same faults again, but not at the same moments of what the processes do.
 
@@ -129,7 +131,8 @@ fn main() -> ExitCode {
                 world.directory().display()
             );
             println!(
-                "again: cargo run --release -p oncelog-tests --features librdkafka --bin torture -- --durability {} --seed {} --cycles {}",
+                "again: cargo run --release -p oncelog-tests --features librdkafka --bin torture -- \
+                 --durability {} --seed {} --cycles {}",
                 mode.get_name(),
                 arguments.seed,
                 arguments.cycles,

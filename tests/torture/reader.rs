@@ -9,7 +9,7 @@ use oncelog_wire::{ErrorCode, Offset};
 
 use crate::clients::GROUP;
 use crate::fleet::{MIRROR, Shared, known};
-use crate::history::{PARTITIONS, Place, READER, Step, Topic, Value, places};
+use crate::history::{PARTITIONS, Place, READER, Step, Topic, Value, copies, places};
 use crate::verdict::Contents;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -81,10 +81,6 @@ fn compare(client: &mut Client, history: &Shared, _: &mut Positions) -> Result<(
     }
     sleep(Duration::from_millis(90));
     Ok(())
-}
-
-fn copies() -> impl Iterator<Item = Place> {
-    Topic::COPIES.into_iter().flat_map(|topic| (0..PARTITIONS).map(move |partition| (topic, partition)))
 }
 
 fn group(copy: Topic) -> &'static str {

@@ -1,8 +1,9 @@
-//! What has to be true of a history and of what the logs hold in the end. Each rule is a function of its own that names what breaks it.
+//! What has to be true of a history and of what the logs hold in the end. Each rule is a function of its own that names
+//! what breaks it.
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::history::{End, History, Micros, PARTITIONS, Place, RecordId, Topic, Value};
+use crate::history::{End, History, Micros, Place, RecordId, Topic, Value, copies};
 
 /// The records of partitions, with their offsets.
 pub type Logs = BTreeMap<Place, Vec<(i64, Value)>>;
@@ -228,10 +229,6 @@ fn open_is_aborted(history: &History, _: &Contents) -> Vec<String> {
         }
     }
     faults
-}
-
-fn copies() -> impl Iterator<Item = Place> {
-    Topic::COPIES.into_iter().flat_map(|topic| (0..PARTITIONS).map(move |partition| (topic, partition)))
 }
 
 #[cfg(test)]

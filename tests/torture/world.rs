@@ -1,5 +1,5 @@
-//! The world of a run: one broker that is killed in each cycle, the clients around it, and all that befalls them. Now and then
-//! everything rests, and what is there is judged.
+//! The world of a run: one broker that is killed in each cycle, the clients around it, and all that befalls them. Now
+//! and then everything rests, and what is there is judged.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -43,7 +43,7 @@ pub struct Counts {
     pub stops: u64,
     /// Pauses of the broker.
     pub pauses: u64,
-    /// Times all connections were cut, or an answer or a request was lost.
+    /// Times all connections were cut.
     pub cuts: u64,
     /// Answers and requests that were to be lost.
     pub losses: u64,
@@ -319,8 +319,8 @@ impl World {
     }
 }
 
-/// Sessions are short, so that a group does not wait long for the dead. Segments are small and cleaned all the time, so that kills
-/// meet that, too.
+/// Sessions are short, so that a group does not wait long for the dead. Segments are small and cleaned all the time, so
+/// that kills meet that, too.
 const SETTINGS: [&str; 6] = [
     "group.min.session.timeout.ms=1000",
     "group.initial.rebalance.delay.ms=0",

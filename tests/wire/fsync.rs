@@ -1,4 +1,5 @@
-//! The program with `--durability fsync`, killed: what was open is aborted and its producer fenced, what was acknowledged is kept.
+//! The program with `--durability fsync`, killed: what was open is aborted and its producer fenced, what was acknowledged
+//! is kept.
 
 use oncelog_client::{Client, Isolation, TransactionVersion};
 use oncelog_tests::process::BrokerProcess;

@@ -327,8 +327,8 @@ impl Log {
         Ok(())
     }
 
-    /// Drops the epochs of what is gone, and starts a new one where the log has become shorter. An epoch that was `noted` stays
-    /// used up: a recovery that was killed after it had cut the log leaves no other trace of that.
+    /// Drops the epochs of what is gone, and starts a new one where the log has become shorter. An epoch that was `noted`
+    /// stays used up: a recovery that was killed after it had cut the log leaves no other trace of that.
     fn settle_epochs(&mut self, is_cut: bool, noted: &LeaderEpochs) -> Result<(), LogError> {
         self.epochs.truncate_end(self.log_end_offset.next());
         let latest = self.epochs.latest();

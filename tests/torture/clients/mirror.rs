@@ -1,8 +1,9 @@
-//! The copier with our own client: it is given all partitions, and holds others with its transactional id off by that id alone.
+//! The copier with our own client: it reads all partitions, and holds others with its transactional id off by that id
+//! alone.
 
 use std::time::Duration;
 
-use oncelog_client::{FetchedRecord, Isolation, visible_records};
+use oncelog_client::{Client, FetchedRecord, Isolation, visible_records};
 use oncelog_wire::Offset;
 
 use super::{Role, Stage, ours};
@@ -27,27 +28,23 @@ pub fn copy(role: &Role, stage: &Stage) {
         if stage.is_over() {
             return;
         }
-        let batches: Vec<_> = (0..PARTITIONS)
-            .map(|partition| {
-                let position = positions[partition as usize];
-                ours::insist(&mut client, role, |client| {
-                    let wait = Duration::from_millis(5);
-                    let data = client.fetch(orders, partition, position, Isolation::ReadCommitted, wait)?;
-                    let mut records = Vec::new();
-                    visible_records(&data, Isolation::ReadCommitted, position, &mut records)?;
-                    records.truncate(BATCH);
-                    Ok(records)
-                })
-            })
-            .collect();
-        if batches.iter().all(Vec::is_empty) {
+        let mut batches = Vec::new();
+        for (partition, position) in (0..).zip(&mut positions) {
+            let batch = fetch(&mut client, role, partition, *position);
+            // What is not visible is behind us at once: it may be all there is in a segment.
+            if batch.is_empty() {
+                *position = batch.next;
+            }
+            batches.push(batch);
+        }
+        if batches.iter().all(Batch::is_empty) {
             continue;
         }
         stage.begins(transaction);
         producer.begin();
         for (partition, batch) in (0..).zip(&batches) {
-            let Some(last) = batch.last() else { continue };
-            for record in batch {
+            let Some(last) = batch.records.last() else { continue };
+            for record in &batch.records {
                 let place = (Topic::Mirror, partition);
                 let value = stage.sends(place, Some(transaction), source_of(record));
                 ours::send(&mut producer, role, stage, place, &value);
@@ -59,9 +56,35 @@ pub fn copy(role: &Role, stage: &Stage) {
         let is_commit = !random.one_in(6);
         ours::end(&mut producer, role, stage, transaction, is_commit);
         for (position, batch) in positions.iter_mut().zip(&batches).filter(|_| is_commit) {
-            *position = batch.last().map_or(*position, |last| Offset(last.offset.0 + 1));
+            *position = batch.next;
         }
     }
+}
+
+/// What was read of a partition, and where to go on once it is copied.
+struct Batch {
+    records: Vec<FetchedRecord>,
+    next: Offset,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+}
+
+fn fetch(client: &mut Client, role: &Role, partition: i32, position: Offset) -> Batch {
+    ours::insist(client, role, |client| {
+        let (isolation, wait) = (Isolation::ReadCommitted, Duration::from_millis(5));
+        let data = client.fetch(Topic::Orders.name(), partition, position, isolation, wait)?;
+        let mut records = Vec::new();
+        let mut next = visible_records(&data, isolation, position, &mut records)?;
+        if let Some(left) = records.get(BATCH) {
+            next = left.offset;
+            records.truncate(BATCH);
+        }
+        Ok(Batch { records, next })
+    })
 }
 
 fn source_of(record: &FetchedRecord) -> Option<Source> {

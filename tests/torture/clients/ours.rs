@@ -1,4 +1,5 @@
-//! Short forms for our own client: what meets a broken connection is done again over a new one, all other errors end the process.
+//! Short forms for our own client: what meets a broken connection is done again over a new one, all other errors end the
+//! process.
 
 use oncelog_client::{Client, ClientError, Producer, ProducerOptions, Result};
 
