@@ -15,7 +15,7 @@ use crate::random::Random;
 pub const DIRECTORY: &str = "/data";
 
 /// Few internal partitions, so that coordinators share them and starts are quick; small segments, so that they roll;
-/// checkpoints and retention every few seconds.
+/// checkpoints, retention and compaction every few seconds.
 const PROPERTIES: &str = "
 transaction.state.log.num.partitions=2
 offsets.topic.num.partitions=2
@@ -25,6 +25,9 @@ group.initial.rebalance.delay.ms=100
 log.initial.task.delay.ms=1000
 log.retention.check.interval.ms=5000
 log.flush.offset.checkpoint.interval.ms=7000
+transaction.state.log.segment.bytes=6000
+offsets.topic.segment.bytes=6000
+log.cleaner.backoff.ms=2000
 ";
 
 /// What survives a power cut, with a journal so small that it is full now and then.

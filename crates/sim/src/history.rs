@@ -38,6 +38,8 @@ pub enum Property {
     FencedZombies,
     /// The committed offset of a group is where its committed outputs end.
     OffsetsInStep,
+    /// What a consumer has committed last is what it is told when it asks.
+    CommittedOffsets,
     /// A producer's records are in the order in which it wrote them.
     SequenceOrder,
     /// Batches follow each other without a gap.

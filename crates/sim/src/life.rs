@@ -10,7 +10,7 @@ use crate::audit;
 use crate::chaos;
 use crate::clients::admin::{self, NewTopic};
 use crate::clients::transactional::{Generation, TRANSACTION_TIMEOUT_MS};
-use crate::clients::{Client, copier, idempotent, member, plain, reader, transactional};
+use crate::clients::{Client, consumer, copier, idempotent, member, plain, reader, transactional};
 use crate::disk::Faults;
 use crate::executor::{Shared, TaskId};
 use crate::history::{FLEETING, LEDGER, ORDERS, Property, TRIMMED};
@@ -136,6 +136,12 @@ fn spawn_followers(world: &Shared) -> Vec<TaskId> {
             )
         };
         followers.push(world.spawn(keep_alive(world.clone(), Phase::Draining, make)));
+    }
+    for number in 0..world.below(3) {
+        let make = move |world: &Shared, life: u64| {
+            consumer::run(Client::new(world, format!("consumer-{number}.{life}")))
+        };
+        followers.push(world.spawn(keep_alive(world.clone(), Phase::Storm, make)));
     }
     for (name, isolation) in
         [("committed", Isolation::ReadCommitted), ("uncommitted", Isolation::ReadUncommitted)]

@@ -49,6 +49,8 @@ pub enum Mutant {
     EagerOffsets,
     /// Offsets of a transaction are forgotten.
     ForgottenOffsets,
+    /// A commit of offsets outside of transactions is answered well and not done.
+    ForgottenOffsetCommit,
     /// A fenced instance ends the transaction of its successor, and is told that all is well.
     NoFencing,
     /// Nothing is done at its deadline.
@@ -97,6 +99,7 @@ impl Interposer {
             ApiKey::Fetch => self.fetch(mutant, node, connection, &frame, now),
             ApiKey::EndTxn => self.end_txn(mutant, node, connection, &frame, now),
             ApiKey::TxnOffsetCommit => self.txn_offset_commit(mutant, node, &frame, now),
+            ApiKey::OffsetCommit => self.offset_commit(mutant, &frame),
             _ => None,
         });
         altered.unwrap_or_else(|| node.handle(connection, frame, now))
@@ -233,6 +236,18 @@ impl Interposer {
         }
     }
 
+    fn offset_commit(&mut self, mutant: Mutant, frame: &Bytes) -> Option<Reply> {
+        let (header, request) = decode::<offset_commit::Request>(frame)?;
+        if mutant != Mutant::ForgottenOffsetCommit || !self.random.one_in(10) {
+            return None;
+        }
+        let topics = request.topics.iter().map(answer_well).collect();
+        Some(send::<offset_commit::Request>(
+            &header,
+            &offset_commit::Response { topics, ..Default::default() },
+        ))
+    }
+
     fn txn_offset_commit(&mut self, mutant: Mutant, node: &Node, frame: &Bytes, now: Now) -> Option<Reply> {
         let (header, request) = decode::<txn_offset_commit::Request>(frame)?;
         match mutant {
@@ -262,6 +277,18 @@ impl Interposer {
         });
         let response = txn_offset_commit::Response { topics: topics.collect(), ..Default::default() };
         Some(send::<txn_offset_commit::Request>(&header, &response))
+    }
+}
+
+fn answer_well(topic: &offset_commit::OffsetCommitRequestTopic) -> offset_commit::OffsetCommitResponseTopic {
+    let partition = |partition: &offset_commit::OffsetCommitRequestPartition| {
+        let partition_index = partition.partition_index;
+        offset_commit::OffsetCommitResponsePartition { partition_index, ..Default::default() }
+    };
+    offset_commit::OffsetCommitResponseTopic {
+        name: topic.name.clone(),
+        partitions: topic.partitions.iter().map(partition).collect(),
+        ..Default::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whole nodes, without sockets and in virtual time: what handlers, machines and logs do together.
 #![allow(clippy::unwrap_used)]
 
+mod clocks;
 mod compaction;
 mod crashes;
 mod groups;

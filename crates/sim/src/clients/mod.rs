@@ -4,6 +4,7 @@
 //! no answer for granted. What they are told and see goes into the history.
 
 pub mod admin;
+pub mod consumer;
 pub mod copier;
 pub mod idempotent;
 pub mod member;

@@ -19,8 +19,16 @@ pub async fn run(mut client: Client, places: Vec<TopicPartition>) {
             drop(world);
             Batch::new(&client.world, &place, records, Identity::NONE, -1, false)
         };
+        let acks = client.world.pick(&[-1, 1, 0]);
+        if acks == 0 {
+            // Whatever becomes of it: there is no answer.
+            let request = produce::Request { acks, ..batch.request(&client.world, None) };
+            let _ = client.send::<produce::Request>(9, &request);
+            client.world.sleep_within(1..400).await;
+            continue;
+        }
         for _ in 0..3 {
-            let request = batch.request(&client.world, None);
+            let request = produce::Request { acks, ..batch.request(&client.world, None) };
             let Ok(answer) = client.try_once::<produce::Request>(9, &request).await else {
                 client.back_off().await;
                 continue;

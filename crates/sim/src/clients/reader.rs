@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use oncelog_client::{Isolation, visible_records};
 use oncelog_records::batches;
-use oncelog_wire::{ErrorCode, Offset, Records, TopicPartition, fetch, list_offsets};
+use oncelog_wire::{ErrorCode, Offset, Records, Str, TopicPartition, Uuid, fetch, list_offsets, metadata};
 
 use super::Client;
 use crate::history::{PassId, Property, TRIMMED};
@@ -19,8 +19,12 @@ pub async fn run(client: Client, isolation: Isolation, places: Vec<TopicPartitio
         positions: BTreeMap::new(),
         session: (0, 0),
         changed: BTreeSet::new(),
+        topics: Vec::new(),
     };
-    reader.version = reader.client.world.pick(&[4, 7, 11, 12]);
+    reader.version = reader.client.world.pick(&[4, 7, 11, 12, 13, 17]);
+    if reader.version >= NAMES_TOPICS_BY_ID {
+        reader.topics = topic_ids(&mut reader.client).await;
+    }
     for place in places {
         let from = {
             let mut world = reader.client.world.change();
@@ -34,6 +38,14 @@ pub async fn run(client: Client, isolation: Isolation, places: Vec<TopicPartitio
     }
 }
 
+/// From this version of Fetch on.
+const NAMES_TOPICS_BY_ID: i16 = 13;
+
+async fn topic_ids(client: &mut Client) -> Vec<(Str, Uuid)> {
+    let answer = client.ask(12, &metadata::Request { topics: None, ..Default::default() }).await.answer;
+    answer.topics.into_iter().filter_map(|topic| Some((topic.name?, topic.topic_id))).collect()
+}
+
 struct Reader {
     client: Client,
     isolation: Isolation,
@@ -44,6 +56,8 @@ struct Reader {
     session: (i32, i32),
     /// Partitions whose position the session does not know yet.
     changed: BTreeSet<TopicPartition>,
+    /// The ids of topics, where they are asked for by those.
+    topics: Vec<(Str, Uuid)>,
 }
 
 impl Reader {
@@ -100,7 +114,9 @@ impl Reader {
         let mut has_failed = false;
         for topic in &answer.responses {
             for data in &topic.partitions {
-                let place = TopicPartition::new(topic.topic.clone(), data.partition_index);
+                let by_id = self.topics.iter().find(|(_, id)| *id == topic.topic_id);
+                let name = by_id.map_or(&topic.topic, |(name, _)| name).clone();
+                let place = TopicPartition::new(name, data.partition_index);
                 has_failed |= !self.take(&place, data, known.get(&place).copied()).await;
             }
         }
@@ -114,6 +130,7 @@ impl Reader {
         let mut world = self.client.world.change();
         let is_full = self.session.1 == 0;
         let mut topics: Vec<fetch::FetchTopic> = Vec::new();
+        let id_of = |name: &Str| self.topics.iter().find(|(known, _)| known == name).map(|(_, id)| *id);
         for (place, (position, _)) in &self.positions {
             if !is_full && !self.changed.contains(place) {
                 continue;
@@ -128,6 +145,7 @@ impl Reader {
                 Some(topic) => topic.partitions.push(partition),
                 None => topics.push(fetch::FetchTopic {
                     topic: place.topic.clone(),
+                    topic_id: id_of(&place.topic).unwrap_or_default(),
                     partitions: vec![partition],
                     ..Default::default()
                 }),

@@ -81,6 +81,11 @@ fn offsets_that_do_not_belong_to_the_transaction_are_caught() {
 }
 
 #[test]
+fn a_forgotten_commit_of_offsets_is_caught() {
+    assert_caught(Mutant::ForgottenOffsetCommit, &[CommittedOffsets]);
+}
+
+#[test]
 fn a_zombie_that_is_not_fenced_is_caught() {
     // Or one that the coordinator has fenced for being late: it has nothing to commit any more.
     assert_caught(Mutant::NoFencing, &[FencedZombies, WholeTransactions]);
