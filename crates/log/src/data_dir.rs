@@ -127,14 +127,17 @@ impl DataDir {
             }
             lock => lock.on("lock", &lock_path)?,
         };
-        let properties = MetaProperties::read_or_create(&*disk, root, &options)?;
+        let (properties, is_new) = MetaProperties::read_or_create(&*disk, root, &options)?;
         let clean_path = root.join(CLEAN_SHUTDOWN);
         let was_clean = match disk.remove_file(&clean_path) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(error).on("remove", &clean_path),
         };
-        disk.sync_directory(root).on("sync", root)?;
+        // Where it is not found it may be that its removal was never synced; but not in a directory that is new.
+        if !is_new {
+            disk.sync_directory(root).on("sync", root)?;
+        }
         let pool = Arc::new(FilePool::new(disk.clone(), root, options.max_open_files));
         let points = KnownPoints { logs: read_points(&*disk, root)?, is_written: true };
         let cleaned = read_offsets(&*disk, &root.join(CLEANER_OFFSETS)).or_else(|error| match error {

@@ -33,15 +33,16 @@ pub(crate) struct MetaProperties {
 }
 
 impl MetaProperties {
-    /// Reads the file and compares it with the options, or writes it into a directory that is empty.
+    /// Reads the file and compares it with the options, or writes it into a directory that is empty; says whether it is new.
     pub(crate) fn read_or_create(
         disk: &dyn Disk,
         root: &Path,
         options: &DataDirOptions,
-    ) -> Result<MetaProperties, LogError> {
+    ) -> Result<(MetaProperties, bool), LogError> {
         let path = root.join(FILE_NAME);
         match read_file(disk, &path, 1 << 20) {
-            Ok(content) => MetaProperties::parse(&path, &String::from_utf8_lossy(&content), options),
+            Ok(content) => MetaProperties::parse(&path, &String::from_utf8_lossy(&content), options)
+                .map(|read| (read, false)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 check_empty(disk, root)?;
                 let properties = MetaProperties {
@@ -55,7 +56,7 @@ impl MetaProperties {
                     journal_era: 0,
                 };
                 properties.write(disk, root)?;
-                Ok(properties)
+                Ok((properties, true))
             }
             Err(error) => Err(error).on("read", &path),
         }
