@@ -206,7 +206,7 @@ fn print_shapes(client: &str, shapes: &[(&'static str, &str)], brokers: &[String
                 broker.clone(),
                 format!("{} {}/s", grouped(median), if is_transactional(shape) { "tx" } else { "rec" }),
                 format!("{} to {}", grouped(least), grouped(most)),
-                reference.map_or("–".to_owned(), |reference| format!("{:.2}", median / reference)),
+                reference.map_or("–".to_owned(), |reference| format!("{:.3}", median / reference)),
                 format!("{} µs", significant(measured.cpu_us)),
                 ms(|latency| latency.p50_ms),
                 ms(|latency| latency.p99_ms),
