@@ -80,7 +80,11 @@ pub(crate) fn check_log(scope: Scope<'_>, report: &mut Report<'_>, visitor: &mut
         }
     };
     for path in files.leftovers.iter().chain(&files.strays) {
-        report.note(At::file(path), "left over: the next start removes it");
+        let what = match path.extension().is_some_and(|extension| extension == "swap") {
+            true => "of a cleaned segment: the next start puts it in the place of those it was made from",
+            false => "left over: the next start removes it",
+        };
+        report.note(At::file(path), what);
     }
     let producers = Producers::new(scope.is_compacted, scope.producer_expiration_ms);
     let mut check = LogCheck {

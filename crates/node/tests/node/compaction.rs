@@ -1,12 +1,15 @@
 //! Compaction in a node: the coordinators' logs stay small, and what cannot be cleaned keeps nothing else from it.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use oncelog_records::{BatchBuilder, batches};
 use oncelog_wire::*;
 
+use crate::lossy::{Dice, LossyDisk};
 use crate::transactions::ORDERS;
-use crate::world::World;
+use crate::world::{START, World};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -99,7 +102,7 @@ impl World {
         assert!(response.topics.iter().all(|topic| topic.error_code == ErrorCode::None), "{response:?}");
     }
 
-    fn put(&mut self, topic: &str, key: &str) {
+    fn put(&mut self, topic: &str, key: &str) -> Offset {
         let mut builder = BatchBuilder::new();
         builder.push(self.now.wall, Some(key.as_bytes()), Some(b"value"));
         let data = produce::PartitionProduceData { index: 0, records: Some(builder.build().into()) };
@@ -109,8 +112,60 @@ impl World {
             ..Default::default()
         }];
         let response = self.ask(12, produce::Request { acks: -1, topic_data, ..Default::default() });
-        assert_eq!(response.responses[0].partition_responses[0].error_code, ErrorCode::None);
+        let answer = &response.responses[0].partition_responses[0];
+        assert_eq!(answer.error_code, ErrorCode::None);
+        answer.base_offset
     }
+
+    /// The offset of the newest record of each key, and how many records there are.
+    fn newest(&mut self, topic: &str) -> (BTreeMap<Vec<u8>, Offset>, usize) {
+        let (mut offset, mut newest, mut count) = (Offset(0), BTreeMap::new(), 0);
+        loop {
+            let data = self.fetch_from((topic, 0), offset, 1);
+            let Some(Records::Bytes(bytes)) = data.records.filter(|records| !records.is_empty()) else {
+                return (newest, count);
+            };
+            for batch in batches(&bytes) {
+                let batch = batch.unwrap();
+                let mut records = batch.records().unwrap();
+                while let Some(record) = records.next_record().unwrap() {
+                    newest.insert(record.key.unwrap().to_vec(), record.offset);
+                    count += 1;
+                }
+                offset = batch.next_offset();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_around_cleanings_loses_nothing_that_was_acknowledged() {
+    let mut cleaned = 0;
+    for seed in 0..24 {
+        let disk = LossyDisk::default();
+        let mut world = World::with_journal(Arc::new(disk.clone()), 64 << 10, START);
+        world.create_compacted(&["keyed"]);
+        let mut expected = BTreeMap::new();
+        for number in 0..100 + seed * 10 {
+            let key = format!("{}", number * number % 7);
+            expected.insert(key.clone().into_bytes(), world.put("keyed", &key));
+            if number % 20 == seed % 20 {
+                world.wait(Duration::from_secs(30));
+                while world.node.maintain(world.now) {}
+            }
+        }
+        cleaned += usize::from(world.newest("keyed").1 < 80);
+        let now = world.now;
+        drop(world);
+        let disk = disk.after_power_cut(&mut Dice::new(seed));
+        let mut world = World::with_journal(Arc::new(disk), 64 << 10, now);
+        assert_eq!(world.newest("keyed").0, expected, "seed {seed}");
+        // And it goes on from there.
+        world.wait(Duration::from_secs(60));
+        while world.node.maintain(world.now) {}
+        assert_eq!(world.newest("keyed").0, expected, "seed {seed}");
+    }
+    assert!(cleaned > 12, "{cleaned}");
 }
 
 #[test]

@@ -130,10 +130,20 @@ impl World {
     }
 
     pub fn fetch(&mut self, partition: (&str, i32), isolation_level: i8) -> fetch::PartitionData {
+        self.fetch_from(partition, Offset(0), isolation_level)
+    }
+
+    pub fn fetch_from(
+        &mut self,
+        partition: (&str, i32),
+        fetch_offset: Offset,
+        isolation_level: i8,
+    ) -> fetch::PartitionData {
         let topics = vec![fetch::FetchTopic {
             topic: partition.0.into(),
             partitions: vec![fetch::FetchPartition {
                 partition: partition.1,
+                fetch_offset,
                 partition_max_bytes: i32::MAX,
                 ..Default::default()
             }],

@@ -25,6 +25,7 @@ import oncelog.harness.Scenario;
 import oncelog.scenarios.AdminGroupScenarios;
 import oncelog.scenarios.AdminScenarios;
 import oncelog.scenarios.ChaosScenarios;
+import oncelog.scenarios.CompactionScenarios;
 import oncelog.scenarios.CopyScenarios;
 import oncelog.scenarios.DumpScenarios;
 import oncelog.scenarios.FencingScenarios;
@@ -87,7 +88,7 @@ public final class Main {
     private static List<Scenario> choose(String[] arguments) {
         List<Scenario> all = Stream.of(IdempotenceScenarios.ALL, TransactionScenarios.ALL, FencingScenarios.ALL, ProtocolScenarios.ALL,
             ReadScenarios.ALL, GroupScenarios.ALL, CopyScenarios.ALL, ChaosScenarios.ALL, AdminScenarios.ALL, AdminGroupScenarios.ALL,
-            ToolScenarios.ALL, DumpScenarios.ALL, MeasureScenarios.ALL).flatMap(List::stream).toList();
+            ToolScenarios.ALL, DumpScenarios.ALL, CompactionScenarios.ALL, MeasureScenarios.ALL).flatMap(List::stream).toList();
         if (arguments.length == 0) {
             return all.stream().filter(scenario -> !scenario.name().startsWith("tools/") && !scenario.name().startsWith("measure/")).toList();
         }
