@@ -434,8 +434,11 @@ fn load(partition: &Partition, config: &Config, now: Now) -> Result<Coordinator,
     let mut machine = Coordinator::new(config.clone());
     internal_log::replay(partition, |batch| {
         if batch.is_control() {
-            let marker = EndTransactionMarker::parse(batch)?;
-            end_transaction(&mut machine, batch.producer_id(), marker.kind);
+            // Compaction leaves markers without a record, once nothing of their transaction is there.
+            if batch.record_count() > 0 {
+                let marker = EndTransactionMarker::parse(batch)?;
+                end_transaction(&mut machine, batch.producer_id(), marker.kind);
+            }
             return Ok(());
         }
         let producer_id = batch.is_transactional().then(|| batch.producer_id());

@@ -37,6 +37,10 @@ fn the_logs_of_the_coordinators_stay_small_under_a_day_of_transactions_at_full_s
     world.create_topics();
     world.create_compacted(&["keyed"]);
     let mut producers: Vec<_> = (0..4).map(|number| world.init(&format!("pay-{number}"))).collect();
+    // It stays known for a day, and of its marker no more than the header is left.
+    let silent = world.init("silent");
+    assert_eq!(world.store(5, &silent, 0), ErrorCode::None);
+    world.end(5, &silent, true).unwrap();
     let internal = ["__transaction_state-", "__consumer_offsets-"];
     let mut most = [0; 2];
     let mut last_stored = -1;
@@ -59,6 +63,7 @@ fn the_logs_of_the_coordinators_stay_small_under_a_day_of_transactions_at_full_s
         }
         if number % 500 == 0 {
             assert_eq!(world.faults(), []);
+            assert_eq!(world.after_a_kill().stored(), Ok(last_stored));
         }
     }
     for (topic, most) in internal.into_iter().zip(most) {
