@@ -181,7 +181,9 @@ pub fn each_visible_record(
         }
         next = next.max(batch.next_offset());
         if batch.is_control() {
-            if EndTransactionMarker::parse(&batch)?.kind == MarkerKind::Abort {
+            // Compaction may leave no record of a marker.
+            let has_record = batch.record_count() > 0;
+            if has_record && EndTransactionMarker::parse(&batch)?.kind == MarkerKind::Abort {
                 aborted.remove(&batch.producer_id());
             }
             continue;
