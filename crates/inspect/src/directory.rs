@@ -12,6 +12,9 @@ use crate::error::{InspectError, IoContext};
 pub(crate) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 pub(crate) const LOG_STARTS: &str = "log-start-offset-checkpoint";
 
+/// What stands in place of a topic in the last line of these.
+const CHECKSUM: &str = "oncelog.checksum";
+
 const META_PROPERTIES: &str = "meta.properties";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 const LOCK: &str = ".lock";
@@ -109,7 +112,12 @@ pub(crate) fn read_offsets(disk: &dyn Disk, path: &Path) -> Result<BTreeMap<Topi
         let offset = fields.next()?.parse().ok().filter(|offset| *offset >= 0)?;
         fields.next().is_none().then(|| (TopicPartition::new(topic, partition), Offset(offset)))
     };
-    let lines = read_checkpoint(disk, path)?.unwrap_or_default();
+    let mut lines = read_checkpoint(disk, path)?.unwrap_or_default();
+    if let Some(sum) = lines.pop_if(|last| last.starts_with(CHECKSUM))
+        && sum != format!("{CHECKSUM} 0 {}", crc32c::crc32c(lines.join("\n").as_bytes()))
+    {
+        return Err(format!("'{sum}' is not the checksum of what is before it"));
+    }
     lines
         .iter()
         .map(|line| parse(line).ok_or_else(|| format!("'{line}' is not a topic, a partition and an offset")))

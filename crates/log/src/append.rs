@@ -220,10 +220,15 @@ impl Log {
     }
 }
 
-/// Writes a snapshot file. One that a crash leaves half written is told by its CRC.
+/// Writes a snapshot file, or leaves none. One that a crash leaves half written is told by its CRC.
 pub(crate) fn write_snapshot(disk: &dyn Disk, path: &Path, content: &[u8]) -> Result<(), LogError> {
     let file = disk.open(path, crate::disk::OpenMode::Create).on("create", path)?;
-    file.truncate(0).and_then(|()| file.write_at(content, 0)).on("write", path)
+    let written = file.truncate(0).and_then(|()| file.write_at(content, 0));
+    if written.is_err() {
+        // If that fails as well, the CRC tells.
+        let _ = disk.remove_file(path);
+    }
+    written.on("write", path)
 }
 
 /// Puts an aborted transaction into the index of the segment that holds its marker.

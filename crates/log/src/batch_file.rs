@@ -20,6 +20,9 @@ const MAX_COPIED: u32 = 32 * 1024;
 /// How much is read at once where all batches are wanted; a larger batch still comes whole.
 const CHUNK: usize = 256 * 1024;
 
+/// How far behind a broken batch a sound one is looked for.
+const MAX_SEARCHED: usize = 16 << 20;
+
 #[derive(Debug)]
 pub(crate) struct BatchFile {
     base_offset: Offset,
@@ -85,6 +88,15 @@ impl BatchFile {
             at += batch.size_in_bytes();
         }
         Ok(position + at as u32)
+    }
+
+    /// Where the first batch starts at `position` or behind it whose CRC is right; looked for in the next 16 MiB.
+    pub(crate) fn sound_batch_from(&self, position: u32, end: u32) -> Result<Option<u32>, LogError> {
+        let mut bytes = vec![0; ((end - position) as usize).min(MAX_SEARCHED)];
+        let read = self.open()?.read_at(&mut bytes, u64::from(position)).on("read", self.file.path())?;
+        bytes.truncate(read);
+        let is_sound = |at: &usize| BatchView::parse(&bytes[*at..]).is_ok_and(|batch| batch.is_crc_valid());
+        Ok((0..bytes.len()).find(is_sound).map(|at| position + at as u32))
     }
 
     pub(crate) fn corrupt(&self, position: u32, reason: impl Into<String>) -> ReadError {

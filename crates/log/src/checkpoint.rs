@@ -17,9 +17,6 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Vec<String>, LogError
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         content => content.on("read", path)?,
     };
-    if content.is_empty() {
-        return Ok(Vec::new());
-    }
     let text = String::from_utf8(content).map_err(|_| LogError::invalid(path, "not a text file"))?;
     let mut lines = text.lines();
     if lines.next() != Some(VERSION) {

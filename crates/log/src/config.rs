@@ -29,6 +29,8 @@ pub struct LogConfig {
     pub max_compaction_lag_ms: i64,
     /// `delete.retention.ms`: how long tombstones, and markers without records, stay from when they are first cleaned.
     pub delete_retention_ms: i64,
+    /// Whether this is one of the broker's own logs, of which nothing may be missing.
+    pub is_internal: bool,
     /// `producer.id.expiration.ms`: silent producers are forgotten after this time.
     pub producer_id_expiration_ms: i64,
 }
@@ -61,6 +63,7 @@ impl Default for LogConfig {
             min_compaction_lag_ms: 0,
             max_compaction_lag_ms: i64::MAX,
             delete_retention_ms: DAY_MS,
+            is_internal: false,
             producer_id_expiration_ms: DAY_MS,
         }
     }

@@ -24,6 +24,9 @@ const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
 const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
 
+/// What stands in place of a topic in the last line of the two.
+const CHECKSUM: &str = "oncelog.checksum";
+
 /// How the directory of a deleted log ends until it is removed.
 const DELETE_SUFFIX: &str = "-delete";
 
@@ -401,8 +404,10 @@ impl DataDir {
         points.is_written = false;
         let write = |name: &str, value: fn(&Points) -> Offset| {
             let lines = points.logs.iter().map(|(partition, points)| line_of(partition, value(points)));
+            let mut lines: Vec<String> = lines.collect();
+            lines.push(checksum_line(&lines));
             let path = self.root.join(name);
-            let content = checkpoint::content(lines);
+            let content = checkpoint::content(lines.into_iter());
             self.insist(|| replace_file_durably(self.pool.disk(), &path, &content))
         };
         write(LOG_STARTS, |points| points.log_start_offset)?;
@@ -428,7 +433,12 @@ fn read_points(disk: &dyn Disk, root: &Path) -> Result<BTreeMap<TopicPartition, 
 }
 
 fn read_offsets(disk: &dyn Disk, path: &Path) -> Result<Vec<(TopicPartition, Offset)>, LogError> {
-    let lines = checkpoint::read(disk, path)?;
+    let mut lines = checkpoint::read(disk, path)?;
+    if let Some(sum) = lines.pop_if(|last| last.starts_with(CHECKSUM))
+        && sum != checksum_line(&lines)
+    {
+        return Err(LogError::invalid(path, format!("'{sum}' is not the checksum of what is before it")));
+    }
     let parse = |line: String| {
         let mut fields = line.split_whitespace();
         let topic = fields.next();
@@ -442,6 +452,11 @@ fn read_offsets(disk: &dyn Disk, path: &Path) -> Result<Vec<(TopicPartition, Off
         }
     };
     lines.into_iter().map(parse).collect()
+}
+
+/// The CRC-32C of all other lines, as if it were the offset of a partition.
+fn checksum_line(lines: &[String]) -> String {
+    format!("{CHECKSUM} 0 {}", crc32c::crc32c(lines.join("\n").as_bytes()))
 }
 
 /// Takes a directory's name apart; `None` where it is not one of a log.

@@ -93,11 +93,7 @@ impl Log {
     ) -> Result<bool, LogError> {
         let is_damaged = self.log_end_offset < recovery_point && !self.segments.is_empty();
         if is_damaged {
-            tracing::error!(
-                "{}: the records from offset {} to {recovery_point} had been synced and are damaged; they are lost",
-                self.directory.display(),
-                self.log_end_offset
-            );
+            self.accept_loss(recovery_point)?;
         }
         // Those who have read what was here must not take anything else for it.
         self.log_end_offset = self.log_end_offset.max(recovery_point);

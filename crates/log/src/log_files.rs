@@ -12,7 +12,7 @@ use crate::error::{IoContext, LogError};
 use crate::offset_index::{self, OffsetIndex};
 use crate::producer_snapshot;
 use crate::retention::DELETED;
-use crate::segment::{LOG, OFFSET_INDEX, Segment, TIME_INDEX, TRANSACTION_INDEX, file_name};
+use crate::segment::{CheckedRange, LOG, OFFSET_INDEX, Segment, TIME_INDEX, TRANSACTION_INDEX, file_name};
 use crate::swap::{CLEANED, SWAP};
 use crate::time_index::{self, TimeIndex};
 use crate::transaction_index::{self, TransactionIndex};
@@ -150,6 +150,8 @@ impl SegmentFiles {
             first_timestamp: None,
             bytes_since_index_entry: 0,
             created: now,
+            noted_from: size,
+            checked: CheckedRange::default(),
         };
         segment.largest = segment.time_index.last();
         let is_sound = self.are_lengths_sound() && self.are_indexes_plausible(&segment, next)?;

@@ -17,6 +17,9 @@ const FILE_NAME: &str = "meta.properties";
 const KAFKA_VERSION: &str = "1";
 const ONCELOG_VERSION: &str = "1";
 
+/// The key, last in the file, of the CRC-32C of all that is before it.
+const CHECKSUM: &str = "oncelog.checksum";
+
 /// What acknowledged data survives, as the file says it.
 const OS: &str = "os";
 const FSYNC: &str = "fsync";
@@ -110,6 +113,10 @@ impl MetaProperties {
         let directory_id = get("directory.id")?;
         let directory_id = Uuid::parse(directory_id)
             .ok_or_else(|| invalid(format!("directory.id={directory_id} is no id")))?;
+        let sum = checksum(text.rsplit_once(CHECKSUM).map_or("", |(covered, _)| covered));
+        if get(CHECKSUM)? != sum {
+            return Err(invalid(format!("{CHECKSUM} is not {sum}: the file is damaged")));
+        }
         let (cluster_id, node_id) = (cluster_id.to_owned(), options.node_id);
         Ok(MetaProperties { cluster_id, directory_id, node_id, is_journaled, journal_era })
     }
@@ -117,12 +124,17 @@ impl MetaProperties {
     fn to_text(&self) -> String {
         let MetaProperties { cluster_id, directory_id, node_id, is_journaled, journal_era } = self;
         let durability = if *is_journaled { FSYNC } else { OS };
-        format!(
+        let text = format!(
             "# Written by oncelog.\ncluster.id={cluster_id}\ndirectory.id={directory_id}\nnode.id={node_id}\n\
              version={KAFKA_VERSION}\noncelog.version={ONCELOG_VERSION}\noncelog.durability={durability}\n\
              oncelog.journal.era={journal_era}\n"
-        )
+        );
+        format!("{text}{CHECKSUM}={}\n", checksum(&text))
     }
+}
+
+fn checksum(text: &str) -> String {
+    format!("{:08x}", crc32c::crc32c(text.as_bytes()))
 }
 
 /// Refuses to settle where something else lives.

@@ -116,6 +116,7 @@ impl Log {
         let mut buffer = Vec::new();
         let from = from.max(self.log_start_offset);
         let mut failure = None;
+        let mut next_offset = Offset::ZERO;
         for segment in self.segments.iter().skip(self.segment_of(from)) {
             let Some(first) = segment.find(from)? else { continue };
             let (mut position, batches) = (first.position, &segment.batches);
@@ -124,6 +125,12 @@ impl Log {
                     if !batch.is_crc_valid() {
                         return Err(batches.corrupt(at, "the CRC of the batch does not match"));
                     }
+                    // Which the CRC does not cover.
+                    let (offset, after) = (batch.base_offset(), batch.header().next_offset());
+                    if offset < next_offset || after > self.log_end_offset {
+                        return Err(batches.corrupt(at, format!("offset {offset} cannot be here")));
+                    }
+                    next_offset = after;
                     visit(batch).map_err(|error| {
                         failure = Some(error);
                         batches.corrupt(at, "the visitor has had enough")

@@ -118,10 +118,10 @@ impl Opening {
         Ok(log)
     }
 
-    /// The leader epochs; after a power cut the file may be torn, and then the batches tell them.
+    /// The leader epochs; if the file is damaged, the batches tell them.
     fn read_epochs(&self) -> Result<LeaderEpochs, LogError> {
         match LeaderEpochs::read(self.pool.disk(), &self.directory) {
-            Err(LogError::Invalid { path, reason }) if self.entries.is_some() => {
+            Err(LogError::Invalid { path, reason }) => {
                 tracing::warn!("{}: {reason}; doing without", path.display());
                 Ok(LeaderEpochs::default())
             }
@@ -182,11 +182,13 @@ impl Log {
             let next = files.segments.get(at + 1).map(|next| next.base_offset);
             let is_settled = is_clean || next.is_some_and(|next| next <= self.recovery_point);
             if scanned.is_cut || !is_settled && at > 0 && base_offset != self.log_end_offset {
-                tracing::warn!(
-                    "{}: nothing follows offset {}; the segments from {base_offset} on are removed",
-                    self.directory.display(),
-                    self.log_end_offset
-                );
+                let end_offset = self.log_end_offset;
+                let reason = format!("nothing follows offset {end_offset} where segment {base_offset} does");
+                let lost = LogError::invalid(&self.directory, reason);
+                if self.config.is_internal {
+                    return Err(lost);
+                }
+                tracing::error!("{lost}; the segments from {base_offset} on are removed");
                 scanned.is_cut = true;
                 files.remove_segments_from(self.pool.disk(), &self.directory, at)?;
                 break;
@@ -238,14 +240,14 @@ impl Log {
         let (end_offset, is_cut) = match self.walk(segment, length, scan.check_from) {
             Ok(end_offset) => (end_offset, false),
             Err(Broken::At(end_offset, error)) if scan.may_cut => {
-                tracing::warn!("{error}; the log ends here now");
+                self.accept_cut(segment, length, end_offset, error)?;
                 let path = segment.batches.file().path();
                 segment.batches.open()?.truncate(u64::from(segment.size)).on("truncate", path)?;
                 (end_offset, true)
             }
             Err(Broken::At(end_offset, error)) => {
                 tracing::error!("{error}; what follows is served as far as it can be found");
-                segment.size = length;
+                (segment.size, segment.noted_from) = (length, length);
                 return Ok(Extent { end_offset, is_cut: false });
             }
             Err(Broken::Storage(error)) => return Err(error),
@@ -253,6 +255,39 @@ impl Log {
         // The indexes may know of batches that were there once.
         segment.truncate_indexes(end_offset)?;
         Ok(Extent { end_offset, is_cut })
+    }
+
+    /// Says what is cut off behind a segment's last sound batch. Mostly it is the one batch that was written when the
+    /// broker died; but it is damage where there was more. The broker's own logs must not go on without that.
+    fn accept_cut(
+        &self,
+        segment: &Segment,
+        length: u32,
+        end_offset: Offset,
+        error: ReadError,
+    ) -> Result<(), LogError> {
+        let lost = match segment.batches.sound_batch_from(segment.size, length)? {
+            Some(position) => format!("but the batch at byte {position} is sound"),
+            None if end_offset < self.recovery_point => {
+                format!("but all up to offset {} had reached the device", self.recovery_point)
+            }
+            None => {
+                tracing::warn!("{error}; the log ends here now");
+                return Ok(());
+            }
+        };
+        if self.config.is_internal {
+            let path = segment.batches.file().path();
+            let size = segment.size;
+            return Err(LogError::invalid(
+                path,
+                format!(
+                    "byte {size}: {error}, {lost}. To go on without what follows, cut the file to {size} bytes"
+                ),
+            ));
+        }
+        tracing::error!("{error}, {lost}; records that were taken are lost, the log ends here now");
+        Ok(())
     }
 
     /// Whether the last index entry points to the batch it means.
@@ -273,8 +308,8 @@ impl Log {
         let interval = self.config.index_interval_bytes;
         let mut next_offset = segment.base_offset;
         let batches = segment.batches.clone();
-        // The CRC covers neither offset nor epoch. New batches follow one another without a gap (compaction leaves
-        // some, but only in what has reached the device), and their epoch was noted before they were written.
+        // The CRC does not cover the offset. New batches follow one another without a gap (compaction leaves some, but
+        // only in what has reached the device). Nor does it cover the leader epoch, but a record is a record in any.
         let must_learn_epochs = self.epochs.latest().is_none();
         let epochs = &mut self.epochs;
         let mut take = |segment: &mut Segment, header: &BatchHeader| {
@@ -286,11 +321,6 @@ impl Log {
             }
             if must_learn_epochs && epochs.latest().is_none_or(|latest| latest.epoch < epoch) {
                 epochs.assign(epoch, offset);
-            }
-            let known_epoch = epochs.epoch_at(offset);
-            if offset >= check_from && known_epoch != epoch && known_epoch != LeaderEpoch::NONE {
-                return Err(batches
-                    .corrupt(segment.size, format!("offset {offset} was not written in epoch {epoch}")));
             }
             segment.note(header, interval);
             next_offset = header.next_offset();
@@ -322,9 +352,31 @@ impl Log {
             }
             self.log_end_offset = self.log_start_offset;
         }
-        scanned.is_cut |= self.log_end_offset < self.recovery_point;
+        if self.log_end_offset < self.recovery_point {
+            self.accept_loss(self.recovery_point)?;
+            scanned.is_cut = true;
+        }
         self.recovery_point = self.recovery_point.min(self.log_end_offset);
         Ok(())
+    }
+
+    /// Says that what had reached the device is not there. The broker's own logs must not go on without it, unless all
+    /// of it is gone, as if somebody had wanted that.
+    pub(crate) fn accept_loss(&self, recovery_point: Offset) -> Result<(), LogError> {
+        let lost = format!(
+            "the records from offset {} to {recovery_point} had reached the device and are lost",
+            self.log_end_offset
+        );
+        match self.segments.last() {
+            Some(last) if self.config.is_internal => {
+                let reason = format!("byte {}: {lost}", last.size);
+                Err(LogError::invalid(last.batches.file().path(), reason))
+            }
+            _ => {
+                tracing::error!("{}: {lost}", self.directory.display());
+                Ok(())
+            }
+        }
     }
 
     /// Drops the epochs of what is gone, and starts a new one where the log has become shorter. An epoch that was `noted`

@@ -4,11 +4,13 @@
 //! bounds that lie between batches.
 
 use std::io::IoSlice;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use oncelog_records::BatchHeader;
 use oncelog_wire::{Offset, Records, Timestamp};
+use parking_lot::Mutex;
 
 use crate::LogConfig;
 use crate::batch_file::{BatchFile, Found, HeaderCursor};
@@ -35,6 +37,29 @@ pub(crate) struct Segment {
     pub(crate) bytes_since_index_entry: u32,
     /// When the segment was made, or opened.
     pub(crate) created: Timestamp,
+    /// Where the headers begin that have been looked at since the log was opened, up to the end.
+    pub(crate) noted_from: u32,
+    /// What was looked at before it was handed out.
+    pub(crate) checked: CheckedRange,
+}
+
+/// The positions, from and to, between which all headers have been looked at.
+#[derive(Debug, Default)]
+pub(crate) struct CheckedRange(Mutex<Range<u32>>);
+
+impl CheckedRange {
+    fn covers(&self, start: u32, stop: u32) -> bool {
+        let range = self.0.lock();
+        range.start <= start && stop <= range.end
+    }
+
+    fn add(&self, start: u32, stop: u32) {
+        let mut range = self.0.lock();
+        *range = match start <= range.end && range.start <= stop {
+            true => range.start.min(start)..range.end.max(stop),
+            false => start..stop,
+        };
+    }
 }
 
 /// What an append of a batch to a segment came to.
@@ -98,6 +123,8 @@ impl Segment {
             first_timestamp: None,
             bytes_since_index_entry: 0,
             created: now,
+            noted_from: 0,
+            checked: CheckedRange::default(),
         })
     }
 
@@ -179,6 +206,7 @@ impl Segment {
             self.first_timestamp = first.ok().flatten().map(|first| first.header.max_timestamp());
         }
         self.size = last.map_or(0, |entry| entry.position);
+        self.noted_from = self.size;
         self.bytes_since_index_entry = 0;
         // The time index may have been ahead: it gets an extra entry when a segment is closed.
         self.time_index.truncate_to(last.map_or(self.base_offset, |entry| entry.last_offset.next()))?;
@@ -277,7 +305,60 @@ impl Segment {
             cursor.position = cursor.position.max(self.offset_index.start_before(limit)?);
             cursor.skip_to_position(limit)?
         };
+        let (stop, end_offset) = self.sound_until(offset, &first, stop, end_offset)?;
         let records = cursor.take(start, stop)?;
         Ok(Some(SegmentRead { records, size: stop - start, end_offset }))
+    }
+
+    /// How far the batches from the first on can be handed out: up to `stop`, or to one that is broken. What was written
+    /// before the log was opened may have been damaged since; the first who reads it finds out.
+    fn sound_until(
+        &self,
+        offset: Offset,
+        first: &Found,
+        stop: u32,
+        end_offset: Offset,
+    ) -> Result<(u32, Offset), ReadError> {
+        let start = first.position;
+        if start >= self.noted_from || start == stop || self.checked.covers(start, stop) {
+            return Ok((stop, end_offset));
+        }
+        let mut cursor = self.headers_from(start)?;
+        // The batch before, and whether it lies behind a gap: compaction leaves some, and so does a wrong offset.
+        let (mut before, mut next_offset, mut is_behind_gap) = ((start, offset), offset, false);
+        let mut broken = None;
+        while cursor.position < stop && broken.is_none() {
+            let position = cursor.position;
+            match cursor.next_batch() {
+                Ok(Some(found)) if cursor.position <= stop => {
+                    let header = &found.header;
+                    let is_first = position == start;
+                    broken = match header.base_offset() {
+                        base_offset if !is_first && base_offset < next_offset => {
+                            Some(if is_behind_gap { before } else { (position, next_offset) })
+                        }
+                        _ if header.next_offset() > end_offset => Some((position, next_offset)),
+                        base_offset => {
+                            is_behind_gap = base_offset > next_offset;
+                            before = (position, next_offset);
+                            None
+                        }
+                    };
+                    next_offset = header.next_offset();
+                }
+                Ok(_) | Err(ReadError::Corrupt { .. }) => broken = Some((position, next_offset)),
+                Err(error) => return Err(error),
+            }
+        }
+        match broken {
+            None => {
+                self.checked.add(start, stop);
+                Ok((stop, end_offset))
+            }
+            Some((position, _)) if position == start => {
+                Err(self.batches.corrupt(position, "what should be a batch here is none, or lies elsewhere"))
+            }
+            Some(sound) => Ok(sound),
+        }
     }
 }

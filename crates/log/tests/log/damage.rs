@@ -177,12 +177,17 @@ fn a_flipped_bit_in_the_tail_cuts_the_log_there() {
     let before = &states[states.len() - 3];
     let after = &states[states.len() - 2];
     for bit in before.size * 8..after.size * 8 {
+        // The leader epoch is part of no checksum, and no reason to lose a record.
+        let is_epoch = (12 * 8..16 * 8).contains(&(bit - before.size * 8));
         let mut flipped = bytes.clone();
         flipped[bit as usize / 8] ^= 1 << (bit % 8);
         let copy = disk.snapshot();
         put(&copy, &path, &flipped);
         let mut world = start_on(copy, &world.config, world.now);
-        check_cut(&mut world, before, &format!("bit {}", bit - before.size * 8));
+        match is_epoch {
+            true => assert_eq!(Some(&state(&mut world)), states.last()),
+            false => check_cut(&mut world, before, &format!("bit {}", bit - before.size * 8)),
+        }
     }
 }
 

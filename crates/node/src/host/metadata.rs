@@ -351,6 +351,7 @@ fn log_config(
         min_compaction_lag_ms: millis(topic.min_compaction_lag),
         max_compaction_lag_ms: millis(topic.max_compaction_lag),
         delete_retention_ms: millis(topic.delete_retention.min(most)),
+        is_internal: is_internal(name),
         producer_id_expiration_ms: millis(producer_id_expiration),
     }
 }
@@ -362,6 +363,7 @@ fn metadata_log_config(config: &BrokerConfig) -> LogConfig {
         is_deleting: false,
         retention_bytes: None,
         retention_ms: None,
+        is_internal: true,
         ..LogConfig::default()
     }
 }

@@ -4,6 +4,7 @@
 mod clocks;
 mod compaction;
 mod crashes;
+mod damage;
 mod groups;
 #[path = "../../../log/tests/log/lossy.rs"]
 #[allow(dead_code, missing_docs, reason = "the disk of the log's tests")]

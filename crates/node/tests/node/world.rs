@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use oncelog_inspect::{Event, Finding, Severity};
 use oncelog_log::{Disk, Durability, EntryKind, FileDisk, MemoryDisk, OpenMode};
 use oncelog_node::config::StaticConfig;
-use oncelog_node::{Connection, Node, NodeOptions, Reply};
+use oncelog_node::{Connection, Node, NodeOptions, OpenError, Reply};
 use oncelog_wire::{Chunk, Now, Request, RequestHeader, Timestamp, Writer, decode_response, encode_request};
 
 /// When worlds begin.
@@ -64,6 +64,15 @@ impl World {
         let durability = Durability::Fsync { journal_file_bytes };
         let node = start(disk, &directory, &properties, durability, now);
         World::with(node, now, directory, None, properties)
+    }
+
+    /// A node on a disk that may be damaged, with one partition of each internal topic.
+    pub fn try_on(disk: Arc<dyn Disk>, durability: Durability, now: Now) -> Result<World, OpenError> {
+        let (directory, mut properties) = (PathBuf::from("/data"), StaticConfig::default());
+        let one = "transaction.state.log.num.partitions=1\noffsets.topic.num.partitions=1";
+        properties.read_properties(one).unwrap();
+        let node = try_start(disk, &directory, &properties, durability, now)?;
+        Ok(World::with(node, now, directory, None, properties))
     }
 
     fn with(
@@ -189,6 +198,16 @@ fn start(
     durability: Durability,
     now: Now,
 ) -> Node {
+    try_start(disk, directory, properties, durability, now).unwrap()
+}
+
+fn try_start(
+    disk: Arc<dyn Disk>,
+    directory: &Path,
+    properties: &StaticConfig,
+    durability: Durability,
+    now: Now,
+) -> Result<Node, OpenError> {
     let config = properties.broker().unwrap();
     let mut seed = now.monotonic.as_nanos() as u64;
     let random = Box::new(move |bytes: &mut [u8]| {
@@ -205,7 +224,7 @@ fn start(
         random,
         durability,
     };
-    Node::open(options, now).unwrap()
+    Node::open(options, now)
 }
 
 fn gather(chunks: Vec<Chunk>) -> Bytes {
