@@ -235,6 +235,12 @@ impl Fleet {
     }
 }
 
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.running.iter_mut().chain(&mut self.zombies).for_each(Client::kill);
+    }
+}
+
 /// Takes down what a client says until its end. A last line that is not whole was never said.
 fn listen(session: Session, output: ChildStdout, history: &Shared, log: &Mutex<File>) {
     let mut output = BufReader::new(output);

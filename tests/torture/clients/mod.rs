@@ -98,6 +98,9 @@ impl Stage {
             // It never has anything to say, but ends.
             let _ = std::io::stdin().read(&mut [0]);
             of_thread.store(true, Ordering::SeqCst);
+            // Whoever started it may be gone, and the broker with it.
+            std::thread::sleep(PATIENCE);
+            exit(FAILED);
         });
         Stage { session: role.session, next_record: AtomicU32::new(0), is_over }
     }
