@@ -11,17 +11,17 @@ use crate::world::World;
 const HOUR_MS: i64 = 3_600_000;
 
 /// What the wall clock does from one moment to the next while the world goes on.
-fn troubles() -> [(&'static str, fn(Timestamp) -> Timestamp); 3] {
-    [
-        ("back an hour", |wall| wall.plus_ms(-HOUR_MS)),
-        ("forward a year", |wall| wall.plus_ms(365 * 24 * HOUR_MS)),
-        ("frozen", |wall| wall),
-    ]
-}
+type Turn = fn(Timestamp) -> Timestamp;
+
+const TROUBLES: [(&str, Turn); 3] = [
+    ("back an hour", |wall| wall.plus_ms(-HOUR_MS)),
+    ("forward a year", |wall| wall.plus_ms(365 * 24 * HOUR_MS)),
+    ("frozen", |wall| wall),
+];
 
 #[test]
 fn a_transaction_times_out_by_the_time_that_has_passed() {
-    for (what, turn) in troubles() {
+    for (what, turn) in TROUBLES {
         let mut world = World::new("transaction.state.log.num.partitions=1");
         world.create_topics();
         let producer = world.init("pay");
@@ -39,7 +39,7 @@ fn a_transaction_times_out_by_the_time_that_has_passed() {
 
 #[test]
 fn offsets_go_on_and_deadlines_stay_where_they_were() {
-    for (what, turn) in troubles() {
+    for (what, turn) in TROUBLES {
         let mut world = World::new("transaction.state.log.num.partitions=1");
         world.create_topics();
         let producer = world.init("pay");

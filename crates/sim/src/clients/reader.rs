@@ -147,7 +147,6 @@ impl Reader {
                     topic: place.topic.clone(),
                     topic_id: id_of(&place.topic).unwrap_or_default(),
                     partitions: vec![partition],
-                    ..Default::default()
                 }),
             }
         }
