@@ -185,7 +185,7 @@ impl Log {
                 let end_offset = self.log_end_offset;
                 let reason = format!("nothing follows offset {end_offset} where segment {base_offset} does");
                 let lost = LogError::invalid(&self.directory, reason);
-                if self.config.is_internal {
+                if self.config.is_internal && end_offset < self.recovery_point {
                     return Err(lost);
                 }
                 tracing::error!("{lost}; the segments from {base_offset} on are removed");
@@ -266,7 +266,9 @@ impl Log {
         end_offset: Offset,
         error: ReadError,
     ) -> Result<(), LogError> {
-        let lost = match segment.batches.sound_batch_from(segment.size, length)? {
+        let sound = segment.batches.sound_batch_from(segment.size, length)?;
+        let is_out_of_order = sound == Some(segment.size);
+        let lost = match sound {
             Some(position) => format!("but the batch at byte {position} is sound"),
             None if end_offset < self.recovery_point => {
                 format!("but all up to offset {} had reached the device", self.recovery_point)
@@ -276,7 +278,9 @@ impl Log {
                 return Ok(());
             }
         };
-        if self.config.is_internal {
+        // Above the recovery point a power cut may leave holes, where nothing better was promised.
+        let is_settled = end_offset < self.recovery_point || is_out_of_order;
+        if self.config.is_internal && is_settled {
             let path = segment.batches.file().path();
             let size = segment.size;
             return Err(LogError::invalid(
