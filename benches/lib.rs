@@ -53,7 +53,15 @@ impl World {
             }
         });
         let node = Node::open(
-            NodeOptions { properties, config, disk, directory, random, durability: Durability::Os },
+            NodeOptions {
+                properties,
+                config,
+                disk,
+                directory,
+                random,
+                durability: Durability::Os,
+                progress: Box::new(|_| {}),
+            },
             now,
         )
         .expect("an empty disk can be opened");

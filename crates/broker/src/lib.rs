@@ -22,17 +22,18 @@ mod output;
 mod shared;
 mod syncs;
 
+use std::cell::Cell;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::task::Poll;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oncelog_log::{Disk, FileDisk, MemoryDisk};
 use oncelog_node::config::{BrokerConfig, SecurityProtocol};
-use oncelog_node::{Node, NodeOptions};
+use oncelog_node::{Node, NodeOptions, Progress};
 use oncelog_wire::Str;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
@@ -52,10 +53,13 @@ pub use oncelog_node::config::{ConfigError, Warning};
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether logs need care at the latest: retention, checkpoints, producers that expired.
-const MAINTENANCE_PERIOD: Duration = Duration::from_secs(5);
+const MAINTENANCE_PERIOD: Duration = Duration::from_secs(1);
 
 /// Where `log.cleaner.backoff.ms` is 0.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
+
+/// How often a start says how far it is.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Where no more files may be open than this, it is worth a warning.
 const FEW_FILES: usize = 4096;
@@ -112,6 +116,7 @@ impl Broker {
             directory,
             random: Box::new(fill_random),
             durability: config.durability,
+            progress: Box::new(tell_progress()),
         };
         let node = Arc::new(Node::open(options, clock.now())?);
         let shared = Arc::new(Shared::new(node, clock, limits));
@@ -222,6 +227,18 @@ fn raise_file_limit() -> usize {
 fn fill_random(bytes: &mut [u8]) {
     rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty())
         .expect("the system's random source never fails once it is up, for so few bytes");
+}
+
+/// Says once a second how far a start has come that takes longer than that.
+fn tell_progress() -> impl Fn(Progress) {
+    let next = Cell::new(Instant::now() + PROGRESS_PERIOD);
+    move |Progress { open, logs }| {
+        let now = Instant::now();
+        if now >= next.get() {
+            tracing::info!("starting: {open} of {logs} logs are open");
+            next.set(now + PROGRESS_PERIOD);
+        }
+    }
 }
 
 fn limits(config: &BrokerConfig, most_files: usize) -> Limits {

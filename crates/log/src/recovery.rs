@@ -315,7 +315,7 @@ impl Log {
         // The CRC does not cover the offset. New batches follow one another without a gap (compaction leaves some, but
         // only in what has reached the device). Nor does it cover the leader epoch, but a record is a record in any.
         let must_learn_epochs = self.epochs.latest().is_none();
-        let epochs = &mut self.epochs;
+        let (epochs, unsynced) = (&mut self.epochs, &mut self.bytes_since_checkpoint);
         let mut take = |segment: &mut Segment, header: &BatchHeader| {
             let (offset, epoch) = (header.base_offset(), header.partition_leader_epoch());
             if offset < next_offset || offset > next_offset.max(check_from) {
@@ -325,6 +325,9 @@ impl Log {
             }
             if must_learn_epochs && epochs.latest().is_none_or(|latest| latest.epoch < epoch) {
                 epochs.assign(epoch, offset);
+            }
+            if offset >= check_from {
+                *unsynced += header.size_in_bytes() as u64;
             }
             segment.note(header, interval);
             next_offset = header.next_offset();

@@ -61,6 +61,17 @@ pub struct NodeOptions {
     pub random: FillRandom,
     /// What acknowledged data survives.
     pub durability: Durability,
+    /// Told how far a start is, log by log.
+    pub progress: Box<dyn Fn(Progress)>,
+}
+
+/// How far a start is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// The logs that are open, and recovered where that was needed.
+    pub open: usize,
+    /// All that there are.
+    pub logs: usize,
 }
 
 /// A broker without sockets, threads and clocks.
@@ -103,7 +114,8 @@ impl Node {
         };
         let data = DataDir::open(options.disk, &options.directory, data_options)?;
         let topics = Topics::default();
-        let metadata = Metadata::open(&data, &topics, options.properties, &options.config, &random, now)?;
+        let (properties, config) = (options.properties, &options.config);
+        let metadata = Metadata::open(&data, &topics, properties, config, &random, &*options.progress, now)?;
         let transactions = Transactions::open(&topics, &options.config)?;
         let groups = Groups::open(&topics, &options.config, now)?;
         let node = Node {

@@ -48,7 +48,15 @@ pub fn start(
     let config = properties.broker().map_err(|error| error.to_string())?;
     let fill = Box::new(move |bytes: &mut [u8]| bytes.fill_with(|| random.number() as u8));
     let directory = Path::new(DIRECTORY).to_owned();
-    let options = NodeOptions { properties, config, disk, directory, random: fill, durability };
+    let options = NodeOptions {
+        properties,
+        config,
+        disk,
+        directory,
+        random: fill,
+        durability,
+        progress: Box::new(|_| {}),
+    };
     Node::open(options, now).map_err(|error| error.to_string())
 }
 

@@ -115,3 +115,17 @@ fn logs_and_data_directories_can_be_shared_between_threads() {
     assert_shared::<oncelog_log::Checkpoint>();
     assert_shared::<oncelog_log::Garbage>();
 }
+
+#[test]
+fn what_a_start_had_to_look_at_waits_for_the_next_checkpoint() {
+    let mut world = World::in_memory(LogConfig::default());
+    world.append(1);
+    let first = world.log().bytes_since_checkpoint();
+    world.checkpoint();
+    world.append(1);
+    assert_eq!(world.log().bytes_since_checkpoint(), first);
+    world.crash();
+    assert_eq!(world.log().bytes_since_checkpoint(), first, "the second batch would be looked at again");
+    world.restart();
+    assert_eq!(world.log().bytes_since_checkpoint(), 0);
+}

@@ -14,6 +14,9 @@ use crate::partition::Partition;
 /// written, once `log.flush.offset.checkpoint.interval.ms` have passed; recovery reads no more.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
 
+/// The same for all logs together.
+const ALL_CHECKPOINT_BYTES: u64 = 256 << 20;
+
 /// When the things are due that are done to all logs at once, in monotonic time.
 pub(crate) struct Schedule {
     retention: Duration,
@@ -48,7 +51,8 @@ pub(crate) fn run(node: &Node, now: Now) -> bool {
     let is_checkpoint_due =
         is_due(&mut schedule.checkpoint, node.config.log_flush_offset_checkpoint_interval);
     let is_cleaning_due = is_due(&mut schedule.cleaning, config.log_cleaner_backoff);
-    let scope = match (is_checkpoint_due || node.wants_maintenance(), is_cleaning_due) {
+    let is_much = unsynced_bytes(node) >= ALL_CHECKPOINT_BYTES;
+    let scope = match (is_checkpoint_due || is_much || node.wants_maintenance(), is_cleaning_due) {
         (true, _) => Scope::All,
         (false, true) => Scope::Cleanable,
         (false, false) => Scope::Large,
@@ -62,6 +66,13 @@ pub(crate) fn run(node: &Node, now: Now) -> bool {
         node.schedule.lock().cleaning = now.monotonic;
     }
     has_cleaned
+}
+
+/// What a recovery would have to read now.
+fn unsynced_bytes(node: &Node) -> u64 {
+    let mut bytes = 0;
+    node.for_each_partition(|partition| bytes += partition.lock().log.bytes_since_checkpoint());
+    bytes
 }
 
 /// Which logs are brought to the device.

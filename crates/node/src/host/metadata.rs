@@ -4,6 +4,7 @@
 //! change everywhere. Logs of new partitions are opened before the change is appended: what cannot be opened is
 //! refused, and nothing is left half-done.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,10 +20,10 @@ use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::OpenError;
 use super::internal_log::{self, Unreadable};
-use crate::Node;
 use crate::partition::Partition;
 use crate::random::Random;
 use crate::topics::{CLUSTER_METADATA, CLUSTER_METADATA_ID, Topic, Topics, is_internal};
+use crate::{Node, Progress};
 
 /// The metadata machine and its log.
 pub(crate) struct Metadata {
@@ -41,6 +42,7 @@ impl Metadata {
         properties: StaticConfig,
         config: &BrokerConfig,
         random: &Random,
+        progress: &dyn Fn(Progress),
         now: Now,
     ) -> Result<Metadata, OpenError> {
         let name = TopicPartition::new(CLUSTER_METADATA, 0);
@@ -72,12 +74,14 @@ impl Metadata {
             output.records.iter().for_each(|record| cluster.apply(record));
         }
         remove_leftovers(data, &cluster, &removed)?;
-        let opener = Opener {
-            data,
-            random,
-            producer_id_expiration: cluster.broker_config().producer_id_expiration,
-            now,
+        let logs = cluster.topics().map(|topic| topic.partition_count as usize).sum();
+        let open = Cell::new(0);
+        let opened = || {
+            open.set(open.get() + 1);
+            progress(Progress { open: open.get(), logs });
         };
+        let producer_id_expiration = cluster.broker_config().producer_id_expiration;
+        let opener = Opener { data, random, producer_id_expiration, opened: &opened, now };
         for topic in cluster.topics() {
             let config = cluster.topic_config(&topic.name);
             topics.insert(Arc::new(opener.topic(&topic.name, topic.id, topic.partition_count, config)?));
@@ -145,6 +149,8 @@ struct Opener<'a> {
     data: &'a DataDir,
     random: &'a Random,
     producer_id_expiration: Duration,
+    /// Called after each log.
+    opened: &'a dyn Fn(),
     now: Now,
 }
 
@@ -176,6 +182,7 @@ impl Opener<'_> {
                 }
             };
             let log = self.data.open_log(&TopicPartition::new(name.clone(), index), id, config, self.now)?;
+            (self.opened)();
             Ok(Arc::new(Partition::new(name.clone(), index, log)))
         };
         indexes.map(open).collect()
@@ -194,7 +201,8 @@ impl Opened {
 /// Opens the logs that a change will add.
 fn open_added(node: &Node, cluster: &Cluster, effects: &[Effect], now: Now) -> Result<Vec<Opened>, LogError> {
     let producer_id_expiration = cluster.broker_config().producer_id_expiration;
-    let opener = Opener { data: &node.data, random: &node.random, producer_id_expiration, now };
+    let opener =
+        Opener { data: &node.data, random: &node.random, producer_id_expiration, opened: &|| {}, now };
     let mut opened = Vec::new();
     for effect in effects {
         match effect {

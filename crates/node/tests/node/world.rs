@@ -223,6 +223,7 @@ fn try_start(
         directory: directory.to_owned(),
         random,
         durability,
+        progress: Box::new(|_| {}),
     };
     Node::open(options, now)
 }
