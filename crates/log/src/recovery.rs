@@ -240,7 +240,7 @@ impl Log {
         let (end_offset, is_cut) = match self.walk(segment, length, scan.check_from) {
             Ok(end_offset) => (end_offset, false),
             Err(Broken::At(end_offset, error)) if scan.may_cut => {
-                self.accept_cut(segment, length, end_offset, error)?;
+                self.accept_cut(segment, length, end_offset, scan.check_from, error)?;
                 let path = segment.batches.file().path();
                 segment.batches.open()?.truncate(u64::from(segment.size)).on("truncate", path)?;
                 (end_offset, true)
@@ -264,11 +264,10 @@ impl Log {
         segment: &Segment,
         length: u32,
         end_offset: Offset,
+        check_from: Offset,
         error: ReadError,
     ) -> Result<(), LogError> {
-        let sound = segment.batches.sound_batch_from(segment.size, length)?;
-        let is_out_of_order = sound == Some(segment.size);
-        let lost = match sound {
+        let lost = match segment.batches.sound_batch_from(segment.size, length)? {
             Some(position) => format!("but the batch at byte {position} is sound"),
             None if end_offset < self.recovery_point => {
                 format!("but all up to offset {} had reached the device", self.recovery_point)
@@ -278,9 +277,8 @@ impl Log {
                 return Ok(());
             }
         };
-        // Above the recovery point a power cut may leave holes, where nothing better was promised.
-        let is_settled = end_offset < self.recovery_point || is_out_of_order;
-        if self.config.is_internal && is_settled {
+        // What was not synced may have holes after a power cut, and batches whose first bytes, the offset, are missing.
+        if self.config.is_internal && end_offset < check_from {
             let path = segment.batches.file().path();
             let size = segment.size;
             return Err(LogError::invalid(

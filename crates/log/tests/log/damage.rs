@@ -274,6 +274,32 @@ fn missing_and_garbled_snapshots_are_done_without() {
 }
 
 #[test]
+fn a_batch_of_an_internal_log_whose_offset_a_power_cut_has_torn_off_is_cut_and_below_a_checkpoint_refused() {
+    for is_synced in [false, true] {
+        let disk = MemoryDisk::new();
+        let config = LogConfig { is_internal: true, ..LogConfig::default() };
+        let mut world = World::on(Arc::new(disk.clone()), "/data".into(), config.clone());
+        world.append(1);
+        world.checkpoint();
+        let size = world.log().size();
+        world.append(1);
+        if is_synced {
+            world.checkpoint();
+        }
+        let log = disk.open(&files(&disk, "log")[0], OpenMode::Existing).unwrap();
+        log.write_at(&[0; 8], size).unwrap();
+        drop(world.open.take());
+        let options = crate::world::options();
+        let data = oncelog_log::DataDir::open(Arc::new(disk), Path::new("/data"), options).unwrap();
+        let opened = data.open_log(&partition(), crate::world::TOPIC_ID, Arc::new(config), world.now());
+        match is_synced {
+            false => assert_eq!(opened.unwrap().log_end_offset(), Offset(1)),
+            true => assert!(opened.unwrap_err().to_string().contains(&format!("byte {size}"))),
+        }
+    }
+}
+
+#[test]
 fn what_follows_a_hole_in_what_was_not_checkpointed_is_dropped() {
     let (disk, world, states) = history(small_segments(), None);
     let logs = files(&disk, "log");
