@@ -10,12 +10,9 @@ use super::cleaning;
 use crate::Node;
 use crate::partition::Partition;
 
-/// A checkpoint is due for a log once this much has been written since the one before, or, with whatever has been
-/// written, once `log.flush.offset.checkpoint.interval.ms` have passed; recovery reads no more.
-const CHECKPOINT_BYTES: u64 = 64 << 20;
-
-/// The same for all logs together.
-const ALL_CHECKPOINT_BYTES: u64 = 256 << 20;
+/// Checkpoints are due once this much has been written to all logs since those before, or, with whatever has been
+/// written, once `log.flush.offset.checkpoint.interval.ms` have passed; recovery reads no more. That takes it half a second.
+const CHECKPOINT_BYTES: u64 = 768 << 20;
 
 /// When the things are due that are done to all logs at once, in monotonic time.
 pub(crate) struct Schedule {
@@ -51,11 +48,11 @@ pub(crate) fn run(node: &Node, now: Now) -> bool {
     let is_checkpoint_due =
         is_due(&mut schedule.checkpoint, node.config.log_flush_offset_checkpoint_interval);
     let is_cleaning_due = is_due(&mut schedule.cleaning, config.log_cleaner_backoff);
-    let is_much = unsynced_bytes(node) >= ALL_CHECKPOINT_BYTES;
+    let is_much = unsynced_bytes(node) >= CHECKPOINT_BYTES;
     let scope = match (is_checkpoint_due || is_much || node.wants_maintenance(), is_cleaning_due) {
         (true, _) => Scope::All,
         (false, true) => Scope::Cleanable,
-        (false, false) => Scope::Large,
+        (false, false) => Scope::Nothing,
     };
     let retention = is_retention_due.then_some(now);
     // Each failure has been logged.
@@ -78,8 +75,7 @@ fn unsynced_bytes(node: &Node) -> u64 {
 /// Which logs are brought to the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
-    /// Those with many new bytes.
-    Large,
+    Nothing,
     /// Those as well that have segments to be cleaned, if they were.
     Cleanable,
     /// Those with any news.
@@ -177,8 +173,7 @@ fn checkpoint(partition: &Partition, scope: Scope) -> Result<bool, LogError> {
     // Where that does not work yet, readers go on, and it is tried again.
     let _ = partition.lock().log.mend();
     finish_checkpoint(partition, |log| {
-        log.bytes_since_checkpoint() >= CHECKPOINT_BYTES
-            || scope != Scope::Large && log.has_unsynced_segment_to_clean()
+        scope != Scope::Nothing && log.has_unsynced_segment_to_clean()
             || scope == Scope::All && log.recovery_point() < log.high_watermark()
     })
 }
