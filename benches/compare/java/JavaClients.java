@@ -123,7 +123,7 @@ public final class JavaClients {
     /**
      * The nanoseconds of each transaction that began and ended in the measured time. A producer that fails is replaced:
      * with transactions of version 2 the client may, on a busy machine, send EndTxn ahead of the only batch, since it looks
-     * for batches before it takes the request from its queue; every broker answers INVALID_TXN_STATE then.
+     * for batches before it takes the request from its queue; the broker answers INVALID_TXN_STATE then.
      */
     private List<Long> commitInLoop(String topic, String id, int records, int partitions, CountDownLatch ready,
                                     Future<Long> start) throws Exception {
