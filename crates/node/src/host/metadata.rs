@@ -246,15 +246,14 @@ fn carry_out(node: &Node, cluster: &Cluster, effects: Vec<Effect>) -> Vec<Str> {
 }
 
 fn delete(node: &Node, name: &Str) {
-    // The files are needed for as long as the deletion itself may get lost, and so is a place among the checkpoints that
-    // this sync may make room with.
-    let is_durable = node.sync().is_ok();
+    // The files are needed for as long as the deletion itself may get lost, and so is a place among the checkpoints. Where it
+    // cannot be synced, not even by making room, the topic is neither there nor gone: the next start finds out which.
+    if node.sync().is_err() {
+        return node.fail();
+    }
     let Some(topic) = node.topics.remove(name) else { return };
     for partition in topic.partitions().iter() {
         partition.mark_deleted();
-        if !is_durable {
-            continue;
-        }
         // Files that stay behind are found and removed by the next start.
         if let Err(error) = node.data.delete_log(&TopicPartition::new(name.clone(), partition.index)) {
             tracing::error!("the files of {name}-{} stay: {error}", partition.index);
