@@ -10,7 +10,7 @@ use oncelog_records::{
 use oncelog_wire::{Offset, ProducerEpoch, ProducerId, Timestamp};
 use proptest::prelude::*;
 
-use crate::world::{World, bytes_of, partition};
+use crate::world::{World, bytes_of};
 
 use Isolation::{ReadCommitted, ReadUncommitted};
 
@@ -136,7 +136,7 @@ impl Run {
             Step::Checkpoint => self.world.checkpoint(),
             Step::Restart => self.world.restart(),
             Step::Crash => self.world.crash(),
-            Step::LoseFile { which } => self.lose_file(*which),
+            Step::LoseFile { which } => self.world.lose_index(*which),
         }
     }
 
@@ -215,20 +215,6 @@ impl Run {
                 assert!(!self.model.is_aborted(&self.model.records[&offset]));
             }
         }
-    }
-
-    /// Crashes without one of the indexes or snapshots.
-    fn lose_file(&mut self, which: usize) {
-        let directory = self.world.root.join(partition().to_string());
-        self.world.open = None;
-        let entries = self.world.disk.list(&directory).unwrap_or_default();
-        let mut names: Vec<_> = entries.into_iter().map(|entry| entry.name).collect();
-        names.retain(|name| name.ends_with("index"));
-        names.sort();
-        if !names.is_empty() {
-            self.world.disk.remove_file(&directory.join(&names[which % names.len()])).unwrap();
-        }
-        self.world.start();
     }
 
     /// The data records that a reader is given, as a client makes sense of them.

@@ -218,7 +218,7 @@ impl Run {
             Step::Restart => self.world.restart(),
             Step::Crash => self.world.crash(),
             Step::Tear { bytes } => self.tear(bytes),
-            Step::LoseFile { which } => self.lose_file(which),
+            Step::LoseFile { which } => self.world.lose_index(which),
         }
     }
 
@@ -259,20 +259,6 @@ impl Run {
                 file.truncate(length - bytes).unwrap();
                 self.model.batches.truncate(left);
             }
-        }
-        self.world.start();
-    }
-
-    /// Crashes without one of the indexes.
-    fn lose_file(&mut self, which: usize) {
-        let directory = self.world.root.join(partition().to_string());
-        self.world.open = None;
-        let entries = self.world.disk.list(&directory).unwrap_or_default();
-        let mut names: Vec<_> = entries.into_iter().map(|entry| entry.name).collect();
-        names.retain(|name| name.ends_with("index"));
-        names.sort();
-        if !names.is_empty() {
-            self.world.disk.remove_file(&directory.join(&names[which % names.len()])).unwrap();
         }
         self.world.start();
     }

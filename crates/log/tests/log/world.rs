@@ -74,6 +74,20 @@ impl World {
         self.start();
     }
 
+    /// Crashes without one of the indexes.
+    pub fn lose_index(&mut self, which: usize) {
+        let directory = self.root.join(partition().to_string());
+        self.open = None;
+        let entries = self.disk.list(&directory).unwrap_or_default();
+        let mut names: Vec<_> = entries.into_iter().map(|entry| entry.name).collect();
+        names.retain(|name| name.ends_with("index"));
+        names.sort();
+        if !names.is_empty() {
+            self.disk.remove_file(&directory.join(&names[which % names.len()])).unwrap();
+        }
+        self.start();
+    }
+
     pub fn checkpoint(&mut self) {
         let (data, log) = self.open.as_mut().unwrap();
         if let Some(mut checkpoint) = log.begin_checkpoint().unwrap() {

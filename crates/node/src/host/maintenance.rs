@@ -76,7 +76,7 @@ fn unsynced_bytes(node: &Node) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
     Nothing,
-    /// Those as well that have segments to be cleaned, if they were.
+    /// Those that have segments to be cleaned, if they were.
     Cleanable,
     /// Those with any news.
     All,
